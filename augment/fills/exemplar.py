@@ -129,14 +129,22 @@ def mirror(images: Tensor, visible: Tensor) -> Tensor:
 
 def _mirrored(own: Array, visible: NDArray[np.bool_]) -> Array:
     """Where hidden pixels (N,), row x W + column, get their value from by mirroring: (N,)."""
-    near = _nearest(own, visible)
+    near = nearest_visible(own, visible)
     down, right = (b - a for a, b in zip(*(np.divmod(each, visible.shape[1]) for each in (own, near)), strict=True))
     there, seen = _shifted(near, down, right, visible)
     return np.where(seen, there, near)
 
 
-def _nearest(own: Array, visible: NDArray[np.bool_]) -> Array:
-    """The nearest visible pixels (N,) of pixels (N,), each as row x W + column."""
+def nearest_visible(own: Array, visible: NDArray[np.bool_]) -> Array:
+    """The nearest visible pixel of each of some pixels.
+
+    Args:
+        own: (N,), row x W + column.
+        visible: (H, W) bool, True somewhere and False somewhere.
+
+    Returns:
+        (N,) int64, likewise.
+    """
     import cv2
 
     hidden = (~visible).view(np.uint8)

@@ -408,14 +408,6 @@ class InMemoryDataModule(AnnotatedDataModule):
         """Batches of a split, in order of ids."""
         return self._loader(self._dataset(split))
 
-    def annotated_batches(self, split: Split) -> list[Batch]:
-        """All samples of a split, in one batch: they are in memory."""
-        return [self.samples(split)]
-
-    def some_objects(self, split: Split, count: int) -> Iterable[Batch]:
-        """The first batches of the split that hold as many objects."""
-        return first_objects(self.whole_split(split), count)
-
     def _dataset(self, split: Split) -> InMemoryDataset:
         if self.num_workers > 0:  # loader processes then share what this one has made
             self.samples(split)

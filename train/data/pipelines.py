@@ -16,6 +16,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from maskrobust.augment.fills.exemplar import nearest_visible
 from maskrobust.errors import InputError
 
 _ROUNDING = 0.0005
@@ -317,13 +318,6 @@ def with_nearest(image: NDArray[Any], visible: NDArray[np.bool_]) -> NDArray[Any
     """
     if visible.all() or not visible.any():
         return image
-    import cv2
-
-    _, labels = cv2.distanceTransformWithLabels(
-        (~visible).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    places = np.empty(labels.max() + 1, dtype=np.int64)
-    places[labels[visible]] = np.flatnonzero(visible)
-    filled = image.copy()
-    filled[:, ~visible] = image.reshape(len(image), -1)[:, places[labels[~visible]]]
+    hidden, filled = np.flatnonzero(~visible), image.copy()
+    filled.reshape(len(image), -1)[:, hidden] = image.reshape(len(image), -1)[:, nearest_visible(hidden, visible)]
     return filled

@@ -32,7 +32,7 @@ from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError, UnreadableError
 from maskrobust.lm_modules.training.processes import of_all_ranks
 from maskrobust.train.data.files.image_files import IMAGE_SUFFIXES, decode_mask
-from maskrobust.train.data.files.reading import Reading, check_shown
+from maskrobust.train.data.files.reading import Reading
 from maskrobust.train.data.loading import Position, collate
 from maskrobust.train.data.transforms import Transform
 from maskrobust.train.storage.files import parse_json, printable
@@ -224,10 +224,7 @@ class SampleReader:
             why = f"'{name}' has {_one_line(error)}"
             raise UnreadableError(f"{why}; correct it, or skip such samples by data.on_bad.") from error
         whole = Batch(torch.tensor(self.id(sample)), image, object_mask, torch.tensor(label), visible)
-        seen = self.transform.of_sample(whole, self.seed, epoch)
-        if self.transform.given == "none":
-            check_shown(seen, name)
-        return seen
+        return self.transform.of_sample(whole, self.seed, epoch, name)
 
     def _number(self, label: str) -> int:
         if not label:

@@ -119,13 +119,19 @@ class Transform:
     def __str__(self) -> str:
         return f"data.transform '{self.given}'" if isinstance(self.given, str) else "the transform"
 
-    def of_sample(self, sample: Batch, seed: int, epoch: int) -> Batch:
-        """A sample of a training, whose tensors lack the leading dimension, as seen in an epoch."""
+    def of_sample(self, sample: Batch, seed: int, epoch: int, name: str = "") -> Batch:
+        """A sample of a training, whose tensors lack the leading dimension, as seen in an epoch.
+
+        Raises:
+            InputError: nothing is visible in the view "none", that of evaluation, of an image that has a `name`.
+        """
         key = sample_key(seed, int(sample.ids), _GEOMETRY, epoch)
         shifted = (
             sample.labels + 1 if sample.labels.ndim else None
         )  # so that pipelines bring in 0 from beyond the image
         image, object_mask, visible, moved = self(View(sample.images, sample.object_mask, sample.visible, shifted), key)
+        if name and self.given == "none" and visible is not None and not visible.any():
+            raise InputError(f"no pixel of '{name}' is visible in the square at its centre; leave it out.")
         labels = sample.labels
         if moved is not None:
             is_known = (moved > 0) if visible is None else (moved > 0) & visible[0]

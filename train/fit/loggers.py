@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,7 @@ class WandbRun(WandbLogger):
             name=name,
             save_dir=folder,
             id=run_id,
-            project=options.project,
-            entity=options.entity,
-            group=options.group,
-            tags=list(options.tags),
+            **asdict(options),
             mode=mode(),
             settings=run_settings(),
         )

@@ -7,15 +7,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from maskrobust.augment import Batch, sample_keys
 from maskrobust.errors import InputError, check_at_least
 from maskrobust.lm_modules.methods import MaskingMethod, check_methods
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.reading import Reading, reading_for
-from maskrobust.train.data.loading import rank_and_number
+from maskrobust.train.data.loading import loading_options, rank_and_number
 from maskrobust.train.data_options import GivenVisible
-from maskrobust.train.predict.pictures import Pictures, list_pictures, read_batches
+from maskrobust.train.predict.pictures import Pictures, list_pictures
 
 WHOLE = "whole"
 """In place of a masking method where nothing says what is visible."""
@@ -113,7 +114,8 @@ def predict(
     rank, number = rank_and_number()
     starts = range(0, len(files), batch_size)[rank::number]
     batches = [range(len(files))[start : start + batch_size] for start in starts]
-    read = read_batches(Pictures(files, reading, network.preprocessing), batches, num_workers)
+    pictures = Pictures(files, reading, network.preprocessing)
+    read = DataLoader(pictures, batch_sampler=batches, **loading_options(num_workers))  # type: ignore[arg-type]
     names = network.class_names or [f"class {place}" for place in range(network.num_classes)]
     device = next(network.parameters()).device
 

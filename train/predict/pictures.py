@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from maskrobust.augment import Batch
@@ -14,7 +14,7 @@ from maskrobust.lm_modules.networks.preprocessing import Preprocessing
 from maskrobust.train.data.files.file_data import images_below
 from maskrobust.train.data.files.image_files import id_of
 from maskrobust.train.data.files.reading import Reading
-from maskrobust.train.data.loading import collate, loading_options
+from maskrobust.train.data.loading import collate
 from maskrobust.train.data.pipelines import Geometry, View
 
 
@@ -103,8 +103,3 @@ class Pictures(Dataset[Batch]):
             except InputError as error:
                 errors.append(str(error))
         return ReadPictures(collate(read) if read else None, errors)
-
-
-def read_batches(pictures: Pictures, batches: Iterable[Sequence[int]], num_workers: int) -> Iterable[ReadPictures]:
-    """Batches of places among the files, read by so many processes; 0 reads in this one."""
-    return DataLoader(pictures, batch_sampler=map(list, batches), **loading_options(num_workers))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,10 +65,7 @@ def begin_evaluation(given: WandbOptions | Literal[True], network: str, folder: 
             job_type="evaluation",
             name=folder.name,
             dir=folder,
-            project=options.project,
-            entity=options.entity,
-            group=options.group,
-            tags=options.tags,
+            **asdict(options),
             mode=mode(),
             settings=run_settings(),
         )

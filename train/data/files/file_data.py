@@ -30,7 +30,7 @@ from maskrobust.train.data.files.image_files import (
     read_file,
 )
 from maskrobust.train.data.files.objects import ObjectNames
-from maskrobust.train.data.files.reading import Reading, check_shown, place_of
+from maskrobust.train.data.files.reading import Reading, place_of
 from maskrobust.train.data.loading import collate, rank_and_number
 from maskrobust.train.data.transforms import GivenTransform, Transform
 from maskrobust.train.data_options import GivenVisible, OnBad, Split
@@ -115,10 +115,7 @@ class FileDataset(Dataset[Batch]):
             object_mask = torch.zeros(1, *size, dtype=torch.bool)
         label = torch.tensor(file.label, dtype=torch.int64)
         sample = Batch(torch.tensor(file.id), image, object_mask, label, visible)
-        seen = self.transform.of_sample(sample, self.augmentation_seed or 0, epoch)
-        if self.transform.given == "none":
-            check_shown(seen, str(file.image))
-        return seen
+        return self.transform.of_sample(sample, self.augmentation_seed or 0, epoch, str(file.image))
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
         """Several samples as one `Batch`; `DataLoader` calls this in place of one call per sample.

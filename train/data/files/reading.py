@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_info
 from torch import Tensor
 
-from maskrobust.augment.batch import Batch
 from maskrobust.errors import InputError, MissingFileError, did_you_mean
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.train.data.files.bands import Bands, read_bands
@@ -413,12 +412,6 @@ def plane_size(path: Path) -> tuple[int, int]:
 def place_of(file: ImageFile, root: Path) -> str:
     """The path of an image below a folder, its parts between slashes; its name where it lies elsewhere."""
     return file.image.relative_to(root).as_posix() if file.image.is_relative_to(root) else file.image.name
-
-
-def check_shown(view: Batch, name: str) -> None:
-    """Refuse the view of an image, called `name`, in which nothing is visible."""
-    if view.visible is not None and not view.visible.any():
-        raise InputError(f"no pixel of '{name}' is visible in the square at its centre; leave it out.")
 
 
 def is_beside_images(visible: object) -> TypeGuard[str]:
