@@ -10,14 +10,12 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import torch
-from albumentations.core.pydantic import check_range_bounds, nondecreasing
-from albumentations.core.transforms_interface import BaseTransformInitSchema, NoOp
+from albumentations.core.transforms_interface import NoOp
 from numpy.typing import NDArray
-from pydantic import AfterValidator, PositiveInt
 from torch import Tensor
 
 from maskrobust.augment.batch import Batch, in_unit_range
@@ -27,7 +25,7 @@ from maskrobust.augment.fills.colours import check_mean
 from maskrobust.augment.fills.drawing import FILLS, FillName, apply_fill
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in
-from maskrobust.errors import InputError
+from maskrobust.errors import InputError, check_at_least, check_within
 
 
 def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[Any]:
@@ -104,18 +102,6 @@ class HideRegions(NoOp):
 
     fill: FillName  # type: ignore[assignment]  # a colour, for albumentations' own transforms
 
-    class InitSchema(BaseTransformInitSchema):
-        """Checks the arguments."""
-
-        family: str | dict[str, float | dict[str, Any]]
-        fill: FillName
-        hidden_fraction: Annotated[
-            tuple[float, float], AfterValidator(check_range_bounds(0, 1)), AfterValidator(nondecreasing)
-        ]
-        patch_size: PositiveInt | tuple[PositiveInt, PositiveInt]
-        mean: tuple[float, ...]
-        bank: SilhouetteBank | None
-
     def __init__(
         self,
         family: str | dict[str, float | dict[str, Any]] = "patches",
@@ -126,15 +112,16 @@ class HideRegions(NoOp):
         bank: SilhouetteBank | None = None,
         p: float = 0.5,
     ) -> None:
+        check_within("[0, 1]", "p", p)
+        check_at_least("patch_size", int(np.min(patch_size)), 1)
         super().__init__(p=p)
         self.family = family
         self.fill = fill
-        self.hidden_fraction = hidden_fraction
+        self.hidden_fraction = (*hidden_fraction,)
         self.patch_size = patch_size
         check_mean(mean)
         self.mean = tuple(mean)
-        fields: Any = bank  # of which pydantic has made a dictionary
-        self.bank = None if bank is None else SilhouetteBank(**fields)
+        self.bank = bank
         FILLS.find(fill, "fill")
         self._needs = family_needs(family, "family")
         self._family = build_family(

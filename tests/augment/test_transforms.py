@@ -15,6 +15,7 @@ import torch
 from maskrobust.augment import FAMILIES, SilhouetteBank, apply_fill, transforms
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.transforms import HideRegions
+from maskrobust.errors import InputError
 
 HEIGHT, WIDTH = 40, 56
 HIDE = partial(HideRegions, hidden_fraction=(0.5, 0.5), patch_size=8, p=1.0)
@@ -172,3 +173,18 @@ def test_who_wants_the_version_check_keeps_it(given, kept, monkeypatch):
         monkeypatch.delenv("NO_ALBUMENTATIONS_UPDATE")
     importlib.reload(transforms)
     assert os.environ["NO_ALBUMENTATIONS_UPDATE"] == kept
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"p": 1.5}, r"p must lie in \[0, 1\], got 1.5"),
+        ({"patch_size": (8, 0)}, "patch_size must be at least 1, got 0"),
+        ({"hidden_fraction": (0.9, 0.1)}, "hidden_fraction must be a range"),
+        ({"fill": "blak"}, "did you mean black"),
+        ({"family": "silhouettes"}, "draws from a SilhouetteBank, got none"),
+    ],
+)
+def test_a_wrong_argument_is_refused_where_the_transform_is_made(options, said):
+    with pytest.raises(InputError, match=said):
+        HideRegions(**options)

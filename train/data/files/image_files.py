@@ -234,14 +234,15 @@ def decode_image(content: bytes, name: str) -> Tensor:
         return turned(pixels, _orientation(image))
 
 
-def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
+def decode_visible(content: bytes, nodata: NoData | Literal["nodata"], name: str) -> Tensor:
     """Which pixels of an encoded image hold data, (1, H, W) bool, turned as `decode_image` turns the image.
 
     Args:
         content: bytes of an image file.
         nodata: a value, compared with the numbers of the file, so that one of 16 bits is compared with all of them, and
             a palette's with its colours; alpha is no band. Or "alpha": pixels with an alpha of 0 hold none, and an
-            image without transparency holds data everywhere.
+            image without transparency holds data everywhere. Or "nodata": the value that a GeoTIFF calls none; an image
+            that is none holds data everywhere.
         name: what messages call the image.
 
     Raises:
@@ -249,13 +250,16 @@ def decode_visible(content: bytes, nodata: NoData, name: str) -> Tensor:
             with a lossy file.
     """
     with _opened(content, name) as image:
-        _check_lossless(image, nodata, name)
-        if nodata == "alpha" and not image.has_transparency_data:
-            return torch.ones(1, *size_of(content, name), dtype=torch.bool)
-        if nodata == "alpha":
+        value: NoData | None = None if nodata == "nodata" else nodata
+        if nodata == "nodata" and isinstance(image, TiffImageFile):
+            value = nodata_of(image.tag_v2.get(GDAL_NODATA))
+        if value is None or (value == "alpha" and not image.has_transparency_data):
+            return torch.ones(1, *_displayed_size(image), dtype=torch.bool)
+        if value == "alpha":
             alpha = torch.from_numpy(np.array(image.convert("RGBA"))[..., 3])
             return turned(alpha[None], _orientation(image)) != 0
-    return holds_data(decode_numbers(content, name), nodata, name)
+        _check_lossless(image, value, name)
+    return holds_data(decode_numbers(content, name), value, name)
 
 
 def holds_data(numbers: Tensor, nodata: float, name: str) -> Tensor:
@@ -304,12 +308,6 @@ def decode_classes(content: bytes, name: str) -> Tensor:
 def as_tensor(numbers: NDArray[Any]) -> Tensor:
     """An array as a tensor of its own memory, whatever its order of bytes."""
     return torch.from_numpy(np.array(numbers, dtype=numbers.dtype.newbyteorder("="), order="C"))
-
-
-def value_in_tag(content: bytes, name: str) -> float | None:
-    """The value that a photograph in a GeoTIFF calls none; None where it says nothing."""
-    with _opened(content, name) as image:
-        return nodata_of(image.tag_v2.get(GDAL_NODATA)) if isinstance(image, TiffImageFile) else None
 
 
 def check_size(mask: object, found: tuple[int, ...], size: tuple[int, int]) -> None:

@@ -31,7 +31,6 @@ from maskrobust.train.data.files.image_files import (
     read_file,
     size_of,
     turned,
-    value_in_tag,
 )
 from maskrobust.train.data_options import GivenVisible
 from maskrobust.train.storage.files import printable, read_rows
@@ -351,16 +350,14 @@ class Reading:
 
     def _split(self, image: Tensor, found: Bands | None, content: bytes, name: str) -> tuple[Tensor, Tensor]:
         """The bands without their opacity, and what is visible of them; of a photograph without `Bands`."""
-        value: Any = self.marked
-        if value == "nodata":
-            value = value_in_tag(content, name) if found is None else found.nodata
+        value: Any = found.nodata if found is not None and self.marked == "nodata" else self.marked
         if value == "nan" and not image.is_floating_point():
             raise InputError(f"'{name}' holds whole numbers, which are never NaN; give --data.visible another value.")
         if value == "nan":
             return image, ~image.isnan().any(dim=0, keepdim=True)
-        if value is not None and found is None:
+        if found is None:
             return image, decode_visible(content, value, name)
-        if value == "alpha" and found is not None and found.opacity is not None:
+        if value == "alpha" and found.opacity is not None:
             kept = [band for band in range(len(image)) if band != found.opacity]
             return image[kept], image[found.opacity][None] != 0
         if value is None or value == "alpha":
