@@ -17,6 +17,7 @@ from maskrobust.lm_modules.networks.named import network_to_train
 from maskrobust.train.cli import main
 from maskrobust.train.data import Folder
 from maskrobust.train.data.files.reading import Reading
+from maskrobust.train.explain.pictures import read_picture
 from tests.train.runs import table
 from tests.train.test_cli import sentence_of
 from tests.train.tiny import FEW_MEASURES, TWO_STEPS
@@ -189,6 +190,12 @@ def test_a_file_of_other_bands_and_another_number_of_channels_are_told_before_th
     assert "odd.tif' has 3 bands of torch.uint8, but" in said and "has 4 of torch.float32" in said
     other = ["evaluate", "--data=Folder", "--data.root=tiles", "--network=small_resnet:random", "--out=out"]
     assert "takes images of 3 bands, but these have 4" in sentence_of(other, capsys)
+
+
+def test_a_picture_to_explain_shows_the_bands_that_it_is_read_with(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(BANDS, planarconfig="separate", **GREY))
+    reading = Reading(value_range=(0, 10_000), show_bands=(4, 2, 1))
+    assert read_picture("a", tmp_path / "a.tif", 32, reading).show_bands == (4, 2, 1)
 
 
 def test_a_network_of_torchvision_takes_bands_by_another_first_convolution():

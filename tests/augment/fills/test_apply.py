@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from maskrobust.augment import FILLS, apply_fill, patches, sample_keys, uniform
+from maskrobust.errors import InputError
 
 MEAN = (0.125, 0.5, 0.875)
 KEYS = torch.arange(4) + 100
@@ -58,6 +59,12 @@ def test_visible_pixels_keep_every_bit_and_the_fill_does_not_depend_on_hidden_on
         everywhere = visible.expand_as(pictures)
         assert filled.dtype == dtype and filled.shape == pictures.shape
         assert torch.equal(filled.view(BITS[dtype])[everywhere], pictures.view(BITS[dtype])[everywhere])
+
+
+@every_fill
+def test_bytes_as_floats_are_refused_before_anything_is_drawn(name):
+    with pytest.raises(InputError, match=r"must be float in \[0, 1\], got a pixel of 100; divide bytes by 255"):
+        fill(name, torch.full((4, 3, 5, 7), 100.0), HOLES["one image whole, one gone"])
 
 
 @pytest.mark.parametrize("name", LOOKS_INTO_HOLE)

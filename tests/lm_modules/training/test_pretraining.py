@@ -166,6 +166,13 @@ def test_hidden_pixels_change_no_bit_of_the_maps_and_the_prediction(padding, tra
     assert not torch.equal(*losses)  # through the targets
 
 
+def test_whole_images_are_embedded_as_the_mean_of_the_deepest_map():
+    module, batch = build().eval(), draw_batch()
+    features, shown = module.encode(batch.images, batch.known)[-1]
+    assert shown.all() and shown.shape == (3, 1, *features.shape[2:])
+    torch.testing.assert_close(module.embed(batch.images, batch.known), features.mean((2, 3)))
+
+
 @pytest.mark.parametrize(
     "architecture",
     [

@@ -61,6 +61,11 @@ def moved(name):
     return lambda folder: (folder / name).rename(folder / "elsewhere")
 
 
+def twice(folder):
+    one = next(folder.glob("images/*/*.jpg"))
+    one.with_suffix(".tif").write_bytes(one.read_bytes())
+
+
 SQUARE = np.zeros((9, 9), dtype=np.uint8)
 WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("pairs", moved("labels.csv"), "labels.csv' must hold image and class as CSV, but does not exist"),
@@ -71,6 +76,7 @@ WRONG: list[tuple[str, Callable[[Path], object], str]] = [
     ("pairs", text("labels.csv", 'image,class\n"a,b\n'), "unexpected end of data"),
     ("pairs", text("labels.csv", "image,class\na,b\na,c\n"), "must name each image once"),
     ("folders", lambda folder: save(SQUARE, folder / "images/loose.jpg"), "loose.jpg' .*, or give labels"),
+    ("folders", twice, r"must have a name of its own but for the suffix, got '.*[.]jpg' and '.*[.]tif'"),
     ("imagenet_s", moved(f"validation/{WNIDS[7]}"), "got 299; unpack the whole download"),
     (
         "imagenet_s",

@@ -17,6 +17,7 @@ from maskrobust.train.data.files import image_files, photographs
 from maskrobust.train.data.files.image_files import (
     decode_image,
     decode_mask,
+    decode_numbers,
     id_of,
     size_of,
 )
@@ -186,6 +187,7 @@ def test_an_image_is_turned_as_its_exif_orientation_says(form, orientation):
     image = decode_image(content, "one")
     assert np.array_equal(image.permute(1, 2, 0).numpy(), expected)
     assert size_of(content, "one") == image.shape[1:]
+    assert torch.equal(decode_numbers(content, "one"), image)
     if form in ("jpeg", "webp") and orientation == 6:  # left alone where it is damaged
         assert decode_image(content.replace(b"MM\0*", b"MX\0*"), "one").shape == (3, 6, 5)
 
