@@ -1,6 +1,6 @@
 """Refuse options that are given and would change nothing: the training would be another one than its user believes."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from re import match
 from typing import Any
 
@@ -10,62 +10,44 @@ from maskrobust.errors import Faults, InputError
 from maskrobust.lm_modules.training.objectives import OBJECTIVES
 from maskrobust.train.command_line import read_options
 
-Reason = Callable[[Namespace], str]
-"""What makes an option useless in a configuration of `fit`, as in "model.masking none"; empty where it is used."""
+_TORCHS = ("momentum", "optimiser", "learning_rate", "weight_decay", "schedule", "warmup_fraction")
+_OF_HOLES = ("mask_family", "hidden_fraction", "mask_probability")
+_OF_OBJECTIVES = ("consistency_weight", "label_smoothing")
+_OPTIONS = ("fill", "patch_size", *_OF_HOLES, *_OF_OBJECTIVES, *_TORCHS)
+"""Options of the model that others can make useless."""
 
 
-def _under(masking: str) -> Mapping[str, Reason]:
-    return {"model.masking": lambda config: f"model.masking {masking}" * (config.model.get("masking") == masking)}
+def useless(config: Namespace) -> Iterator[tuple[str, str, str]]:
+    """Options of the model without effect: each with the option that makes it so, and what that says, in words.
 
+    Args:
+        config: what `fit` has made of the command line, with its YAML.
 
-def _with_torchs_optimiser(config: Namespace) -> str:
-    return "--optimizer, which has options of its own" if config.get("optimizer") else ""
-
-
-def _with_adamw(config: Namespace) -> str:
-    return "model.optimiser adamw" if config.model.get("optimiser") == "adamw" else ""
-
-
-def _unless_objective_takes(name: str) -> Mapping[str, Reason]:
-    def reason(config: Namespace) -> str:
-        objective = config.model.get("objective")
-        is_taken = objective is None or name in OBJECTIVES.find(objective, "objective").inputs
-        return "" if is_taken else f"model.objective {objective}"
-
-    return {"model.objective": reason}
-
-
-def _larger_than_image(config: Namespace) -> str:
-    size = (config.data.get("init_args") or {}).get("image_size")
-    is_larger = isinstance(size, int) and config.model.patch_size > size
-    return f"images of {size} pixels, which are smaller than one patch" if is_larger else ""
-
-
-_WITH_TORCHS: Mapping[str, Reason] = {"optimizer": _with_torchs_optimiser}
-
-UNUSED: Mapping[str, Mapping[str, Reason]] = {
-    "model.fill": _under("layer_masking"),
-    "model.mask_family": _under("none"),
-    "model.hidden_fraction": _under("none"),
-    "model.mask_probability": _under("none"),
-    "model.patch_size": {"data.image_size": _larger_than_image},
-    "model.consistency_weight": _unless_objective_takes("consistency_weight"),
-    "model.label_smoothing": _unless_objective_takes("label_smoothing"),
-    "model.momentum": {**_WITH_TORCHS, "model.optimiser": _with_adamw},
-    "model.optimiser": _WITH_TORCHS,
-    "model.learning_rate": _WITH_TORCHS,
-    "model.weight_decay": _WITH_TORCHS,
-    "model.schedule": _WITH_TORCHS,
-    "model.warmup_fraction": _WITH_TORCHS,
-}
-"""Options, each with the options that can make it useless; a new option is a line here."""
+    Raises:
+        InputError: there is no such objective, which comes last.
+    """
+    model, masking = config.model, config.model.get("masking")
+    size, objective = (config.data.get("init_args") or {}).get("image_size"), model.get("objective")
+    if masking == "layer_masking":
+        yield "fill", "model.masking", "model.masking layer_masking"
+    if isinstance(size, int) and model.get("patch_size", 0) > size:
+        yield "patch_size", "data.image_size", f"images of {size} pixels, which are smaller than one patch"
+    for name in _OF_HOLES if masking == "none" else ():
+        yield name, "model.masking", "model.masking none"
+    for name in _TORCHS if config.get("optimizer") else ():
+        yield name, "optimizer", "--optimizer, which has options of its own"
+    if model.get("optimiser") == "adamw":
+        yield "momentum", "model.optimiser", "model.optimiser adamw"
+    for name in _OF_OBJECTIVES if objective is not None else ():
+        if name not in OBJECTIVES.find(objective, "objective").inputs:
+            yield name, "model.objective", f"model.objective {objective}"
 
 
 def check_used(arguments: Sequence[str], config: Namespace) -> None:
     """Refuse an option without effect.
 
     What is given later, in another YAML or on the command line, may make an option of an earlier YAML useless, and so
-    may a default: one YAML serves several trainings. A YAML with every option of `UNUSED` that the model has is not
+    may a default: one YAML serves several trainings. A YAML with every option of `_OPTIONS` that the model has is not
     looked at: it is that of a run, or was printed, and holds defaults.
 
     Args:
@@ -76,17 +58,16 @@ def check_used(arguments: Sequence[str], config: Namespace) -> None:
         InputError: naming the option, and what makes it useless.
     """
     given, faults = [*_given(arguments)], Faults()
-    known = [each for each in UNUSED if each.removeprefix("model.") in config.model]
+    known = [f"model.{each}" for each in _OPTIONS if each in config.model]
 
     def last(name: str) -> int:
         return max((at for at, names in enumerate(given) if _is_among(name, names)), default=-1)
 
-    for name, causes in UNUSED.items():
-        for cause, reason in causes.items():
-            at, least = last(name), last(cause) if last(cause) >= 0 else len(given) - 1
-            if at >= least and not _is_whole(given[at], known) and (found := reason(config)):
-                said = f"{name} has no effect with {found}; leave one of them out, or change it."
-                faults.append(InputError(said))
+    with faults.noted():
+        for option, cause, found in useless(config):
+            name, causing = f"model.{option}", last(cause)
+            if (at := last(name)) >= (causing if causing >= 0 else len(given) - 1) and not _is_whole(given[at], known):
+                faults.append(InputError(f"{name} has no effect with {found}; leave one of them out, or change it."))
     faults.refuse()
 
 
