@@ -209,23 +209,13 @@ class _Blocks(NamedTuple):
 
     def halved(self) -> "_Blocks":
         """In blocks of twice the side; one with several holes belongs to that with the highest number."""
-        sides = tuple(side + side % 2 for side in self.labels.shape)
-        labels = _framed(self.labels, sides, fill=_OUTSIDE)
+        odd = [(0, side % 2) for side in self.labels.shape]
+        labels = np.pad(self.labels, odd, constant_values=_OUTSIDE)
         labels = np.maximum(labels[::2], labels[1::2])
-        pixels = _framed(self.pixels, sides, dtype=np.uint16)
+        pixels = np.pad(self.pixels.astype(np.uint16), [(0, 0), *odd])
         pixels = pixels[:, ::2] + pixels[:, 1::2]
         pixels = (pixels[..., ::2] + pixels[..., 1::2] + 2) // 4
         return _Blocks(pixels.astype(np.uint8), np.maximum(labels[:, ::2], labels[:, 1::2]))
-
-
-def _framed(
-    planes: Array, size: tuple[int, ...], corner: int = 0, *, fill: int = 0, dtype: type[np.generic] | None = None
-) -> Array:
-    """Planes (..., H, W) in larger ones of a size, from row and column `corner` on."""
-    height, width = planes.shape[-2:]
-    framed = np.full((*planes.shape[:-2], *size), fill, dtype=dtype or planes.dtype)
-    framed[..., corner : corner + height, corner : corner + width] = planes
-    return framed
 
 
 class _Boxes(NamedTuple):
@@ -334,15 +324,15 @@ def _costs(level: _Blocks, depth: int, boxes: _Boxes, scale: int, offsets: Array
     rims = np.flatnonzero(_rims(labels == boxes.numbers[:, None, None], labels == 0, radius))
     costs = np.full(weights.shape, np.inf)
     if len(rims):
-        height, width = size = tuple(side + 2 * margin for side in level.labels.shape)
+        height, width = (side + 2 * margin for side in level.labels.shape)
         hole, pixel = np.divmod(rims, labels[0].size)
         count = np.bincount(hole, minlength=len(labels))
         row, column = np.divmod(pixel, labels.shape[2])
         corner = (boxes.top * scale - radius + margin) * width + boxes.left * scale - radius + margin
         own = corner[hole] + row * width + column
         there = (offsets[..., 0] * width + offsets[..., 1]).T.repeat(count, axis=1) + own
-        planes = np.where(level.labels == 0, level.pixels, np.int16(_HIDDEN))
-        planes = _framed(planes, size, margin, fill=_HIDDEN, dtype=np.int32).reshape(-1, height * width)
+        planes = np.where(level.labels == 0, level.pixels, np.int32(_HIDDEN))
+        planes = np.pad(planes, [(0, 0), *[(margin, margin)] * 2], constant_values=_HIDDEN).reshape(-1, height * width)
         error = np.zeros(there.shape, dtype=np.int32)
         for plane in planes:
             values = plane.take(there)
@@ -370,8 +360,8 @@ def _radius(depth: int) -> int:
 def _windows(labels: Array, boxes: _Boxes, scale: int, margin: int) -> Array:
     """Labels (G, h, w) of the boxes, in blocks `scale` times as small, and of `margin` blocks around them."""
     high, wide = (side * scale + 2 * margin for side in boxes.size)
-    size = tuple(side + 2 * margin + _SIDES_ROUNDED_TO * scale for side in labels.shape)
-    windows = sliding_window_view(_framed(labels, size, margin, fill=_OUTSIDE), (high, wide))
+    framed = np.pad(labels, (margin, margin + _SIDES_ROUNDED_TO * scale), constant_values=_OUTSIDE)
+    windows = sliding_window_view(framed, (high, wide))
     return np.asarray(windows[boxes.top * scale, boxes.left * scale])
 
 
