@@ -35,6 +35,7 @@ import numpy as np
 import skimage.data
 import torch
 import torch.nn.functional as F
+from crossed import crossed_mean
 from cutouts import Cutouts, draw_noise
 from numpy.typing import NDArray
 from PIL import Image
@@ -48,8 +49,8 @@ from maskrobust.augment import Batch, SilhouetteBank, patches
 from maskrobust.augment.fills.exemplar import sources
 from maskrobust.lm_modules.methods import Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
 from maskrobust.lm_modules.reliance.holes.scenes import Shapes, draw_shapes
+from maskrobust.lm_modules.reliance.measures.outline_pull import outline_pulls
 from maskrobust.train.cli import keep_freed_memory
 from maskrobust.train.data.files.photographs import CROP_NUMBERS, random_crop
 

@@ -14,8 +14,8 @@ which is beta-distributed with an intraclass correlation of .1 or .5.
 """
 
 import numpy as np
+from crossed import crossed_mean
 
-from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, estimate
 
 OBJECTS, PAIRS, TEXTURES, PHOTOGRAPHS = 35, 91, 5, 4

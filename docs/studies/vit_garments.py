@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from maskrobust import load_network, sample_keys
 from maskrobust.augment import Batch, SilhouetteBank, patches
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
-from maskrobust.lm_modules.reliance.estimates.crossed import outline_pulls
 from maskrobust.lm_modules.reliance.holes.scenes import draw_shapes
+from maskrobust.lm_modules.reliance.measures.outline_pull import outline_pulls
 from maskrobust.train.cli import main as maskrobust
 
 sys.path.append(str(Path(__file__).parent))

@@ -12,7 +12,6 @@ from typing import Literal, TypeVar, get_args
 
 from maskrobust.augment.registry import Registry, import_modules
 from maskrobust.errors import InputError
-from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import (
     Estimate,
     Estimator,
@@ -127,8 +126,6 @@ class MeasureMember:
 
     def difference(self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Estimate:
         """The measure of network A minus that of network B, paired by seed; of measures that are compared."""
-        if isinstance(self.made, CrossedStatistic):
-            return self.made.difference(runs_a, runs_b)
         assert isinstance(self.made, Statistic)
         return estimate_difference(self.made, runs_a, runs_b)
 

@@ -15,7 +15,6 @@ from maskrobust.lm_modules.methods import MaskingMethod, Predictor
 from maskrobust.lm_modules.networks.trained_network import TrainedNetwork
 from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.catalogue import Context, Measure, measure_members
-from maskrobust.lm_modules.reliance.estimates.crossed import CrossedStatistic
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
 from maskrobust.lm_modules.reliance.holes.conditions import (
     OF_SHAPES,
@@ -317,7 +316,7 @@ def difference_rows(
         context: what was asked and prepared.
     """
     for member in measure_members(context):
-        if member.measure.compared and isinstance(member.made, Statistic | CrossedStatistic):
+        if member.measure.compared and isinstance(member.made, Statistic):
             found, of = member.difference(*runs), member.parameters
             about: dict[str, Any] = {"measure": member.measure.name, "parameters": of, "compared_with": compared_with}
             yield Row.of(found, network=network, method=method, **about)

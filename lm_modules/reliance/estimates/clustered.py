@@ -83,8 +83,7 @@ def mean_variance(values: FloatArray, objects: IntArray, span: float) -> tuple[f
     """
     sums = np.bincount(np.unique(objects, return_inverse=True)[1], values - values.mean())
     count, least = len(sums), max(1.0, len(sums) - 1.0)
-    at_ends = 2.0 * (span / 2.0 / count) ** 2 if math.isfinite(span) else 0.0 if count > 1 else math.inf
-    return count / least * float(sums @ sums) / len(values) ** 2 + at_ends, least
+    return count / least * float(sums @ sums) / len(values) ** 2 + _at_ends(span, count), least
 
 
 def clustered_variance(values: FloatArray, groups: Sequence[IntArray], span: float) -> tuple[float, float]:
@@ -100,7 +99,7 @@ def clustered_variance(values: FloatArray, groups: Sequence[IntArray], span: flo
     Args:
         values: (N,), N at least 1.
         groups: (N, M) int64 objects of each row, one array for each kind of object; first that of the image.
-        span: length of the scale that values lie on.
+        span: length of the scale that values lie on, which may be infinite.
 
     Returns:
         The variance, and its degrees of freedom.
@@ -113,4 +112,9 @@ def clustered_variance(values: FloatArray, groups: Sequence[IntArray], span: flo
     least, variance = max(1.0, min(objects) - 1.0), rows + sum(added)
     uncertain = rows / least + sum(more / each.degrees for more, each in zip(added, designs, strict=True))
     degrees = variance / uncertain if uncertain > 0.0 else least
-    return variance + 2.0 * (span / 2.0 / objects[0]) ** 2, min(max(1.0, degrees), least)
+    return variance + _at_ends(span, objects[0]), min(max(1.0, degrees), least)
+
+
+def _at_ends(span: float, objects: int) -> float:
+    """What two objects more, at either end of the scale, add to a variance; infinite for one on an infinite scale."""
+    return 2.0 * (span / 2.0 / objects) ** 2 if math.isfinite(span) else 0.0 if objects > 1 else math.inf

@@ -9,11 +9,17 @@ import pytest
 import torch
 from scipy import stats
 
-from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.estimates.comparison import MagnitudeDifference, compare_magnitudes, holm_levels
-from maskrobust.lm_modules.reliance.estimates.crossed import crossed_mean, outline_pulls
-from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Part, Statistic, WithError, estimate_pair
+from maskrobust.lm_modules.reliance.estimates.estimation import (
+    Columns,
+    Part,
+    Statistic,
+    WithError,
+    estimate,
+    estimate_pair,
+)
 from maskrobust.lm_modules.reliance.holes.scenes import alike_pairs
+from maskrobust.lm_modules.reliance.measures.outline_pull import outline_pulls
 from maskrobust.lm_modules.reliance.measures.shape import majority_fraction, silhouette_leak
 from tests.lm_modules.reliance.shapes import shape_bank
 from tests.lm_modules.reliance.tables import make_outcomes
@@ -162,28 +168,6 @@ def test_pulls_within_rounding_are_none():
     assert (outline_pulls(flat, COLUMNS, PAIRS) == 0).all()
 
 
-def test_the_error_is_that_of_two_way_tables_where_each_pair_has_objects_of_its_own():
-    """Then pairs are rows of a table, and the variance is (MS_rows + MS_scenes - MS_rest) / cells (Searle)."""
-    values = np.random.default_rng(2).normal(size=(1, 7, 5))
-    values += np.random.default_rng(3).normal(size=(7, 1)) + np.random.default_rng(4).normal(size=5)
-    found = crossed_mean(values, np.arange(14).reshape(7, 2))
-    table = values[0]
-    rows, scenes = table.mean(axis=1), table.mean(axis=0)
-    rest = table - rows[:, None] - scenes + table.mean()
-    mean_squares = 5 * rows.var(ddof=1) + 7 * scenes.var(ddof=1) - (rest**2).sum() / (6 * 4)
-    assert found.error**2 == pytest.approx(mean_squares / 35)
-    assert (found.objects.degrees, found.scenes[0].degrees) == (pytest.approx(6.0), 4.0)
-
-
-def test_scenes_of_each_kind_vary_by_themselves():
-    """A kind that differs from the other, but within which nothing varies, adds nothing to the error."""
-    values = np.zeros((1, len(PAIRS), SCENES))
-    values[..., 3:] = 1.0
-    kinds = ["flat"] * 3 + ["noise"] * 3
-    assert crossed_mean(values, PAIRS, kinds).interval() == (0.5, 0.5, 0.5)
-    assert crossed_mean(values, PAIRS).error > 0.2
-
-
 def test_pairs_are_of_two_classes_and_alike_in_area_and_circle():
     bank = shape_bank(60)
     pairs = alike_pairs(bank.object_masks, bank.labels).tolist()
@@ -200,12 +184,6 @@ def test_pairs_are_of_two_classes_and_alike_in_area_and_circle():
     assert len(pairs) > 20
 
 
-@pytest.mark.parametrize(("pairs", "scenes"), [(PAIRS, 1), (np.array([[0, 1], [1, 2], [0, 2]]), 4), (PAIRS[:0], 4)])
-def test_what_has_no_interval_is_refused(pairs, scenes):
-    with pytest.raises(InputError, match="at least 2 scenes of each kind and pairs of at least 4 objects"):
-        crossed_mean(np.zeros((1, len(pairs), scenes)), pairs)
-
-
 @pytest.mark.parametrize(("objects", "scenes"), [(20, 2), (20, 8), (60, 4)])
 def test_intervals_hold_the_truth_with_few_objects_and_few_scenes(objects, scenes):
     """Object, scene and both together vary: at a level of 95 %, in at least 91 % of 200 draws."""
@@ -215,6 +193,8 @@ def test_intervals_hold_the_truth_with_few_objects_and_few_scenes(objects, scene
         both = np.array([pair for pair in itertools.combinations(range(objects), 2) if rng.random() < 0.2])
         of_objects = rng.normal(size=(objects, 1)) + 0.6 * rng.normal(size=(objects, scenes))
         values = 0.3 * rng.normal(size=scenes) + of_objects[both].sum(axis=1) / 2
-        low, high = crossed_mean(values[None], both).interval()[1:]
-        held += low <= 0.0 <= high
+        pair, scene = (each.ravel() for each in np.indices(values.shape))
+        columns = Columns(np.arange(values.size), -1 - scene, values.reshape(1, -1), 0, outlines=both[pair])
+        found = estimate(Statistic(lambda columns: columns, scale=(-np.inf, np.inf)), [columns])
+        held += found.low <= 0.0 <= found.high
     assert held >= 182

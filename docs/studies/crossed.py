@@ -1,23 +1,19 @@
-"""Estimate the outline pull with intervals over objects crossed with scenes.
+"""Intervals of the published outline pulls, over objects crossed with scenes, each kind of scene by itself.
 
 Every shape is cut as a hole into every scene. Objects and scenes are both random, so both count in the standard error:
-a network may follow some shapes more than others, and any shape more in some scenes than in others.
+a network may follow some shapes more than others, and any shape more in some scenes than in others. `evaluate` takes
+`clustered_variance` instead, with scenes of all kinds together.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.arrays import FloatArray, IntArray
 from maskrobust.lm_modules.reliance.estimates.clustered import design
-from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, Interval, Part
-from maskrobust.lm_modules.reliance.outcomes import SCENE_KINDS, Outcomes, SceneAnswers
-
-_ROUNDING = 1e-5
-"""Pulls up to this fraction of the largest of their four logits are rounding."""
+from maskrobust.lm_modules.reliance.estimates.estimation import Interval, Part
 
 
 @dataclass(frozen=True)
@@ -74,29 +70,6 @@ class CrossedMean:
         return max(objects + scenes - twice * self.counted_twice, objects, scenes) + of_seeds * self.seeds.variance
 
 
-def outline_pulls(logits: ArrayLike, classes: ArrayLike, pairs: ArrayLike) -> FloatArray:
-    """How far the holes of each pair of objects pull the answer towards their own classes, in each scene.
-
-    With L_i the logits behind the hole of object i, of class a, and L_j those behind that of object j, of class b,
-
-        d = ((L_i[a] - L_i[b]) - (L_j[a] - L_j[b])) / 2.
-
-    Args:
-        logits: (shapes, scenes, columns), of any float type.
-        classes: (shapes,) the column of each object's class.
-        pairs: (P, 2) positions of objects, as `alike_pairs` gives them.
-
-    Returns:
-        (P, scenes) float64 in logits, above 0 where the holes pull towards their own objects; 0 where |d| is at most
-        1e-5 of the largest of the four logits, which is rounding.
-    """
-    values, of, (i, j) = np.asarray(logits), np.asarray(classes), np.asarray(pairs).reshape(-1, 2).T
-    four = np.array([[values[shape, :, of[shown]] for shown in (i, j)] for shape in (i, j)], dtype=np.float64)
-    (i_a, i_b), (j_a, j_b) = four
-    pulls = ((i_a - i_b) - (j_a - j_b)) / 2.0
-    return np.where(np.abs(pulls) <= _ROUNDING * np.abs(four).max(axis=(0, 1)), 0.0, pulls)
-
-
 def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | IntArray | None = None) -> CrossedMean:
     """The mean of values of pairs of objects in scenes, with objects, scenes and seeds random.
 
@@ -146,76 +119,3 @@ def crossed_mean(values: FloatArray, pairs: IntArray, kinds: Sequence[str] | Int
         Part(float(by_seed.var(ddof=1) / seeds) if seeds > 1 else 0.0, max(seeds - 1.0, 1.0)),
         float(twice),
     )
-
-
-def scene_answers_of(runs: Sequence[Outcomes]) -> tuple[list[SceneAnswers], str | None]:
-    """What each run answers about empty scenes, and one sentence where that cannot give a number.
-
-    Raises:
-        InputError: there is no run, one was not asked about scenes, or they were asked about different ones.
-    """
-    found = [run.scenes for run in runs if run.scenes is not None]
-    if len(found) < len(runs) or not found:
-        raise InputError("the outcomes hold no answers about scenes; evaluate with a plan that has some.")
-    if not all(np.array_equal(each.energy, found[0].energy) for each in found) or not all(
-        np.array_equal(each.objects[each.pairs], found[0].objects[found[0].pairs]) for each in found
-    ):
-        raise InputError("runs to compare must be asked in the same scenes, got others; evaluate them on one split.")
-    if len(found[0].kinds) == 0:
-        return found, "undefined because the data have no empty scenes."
-    if min(len(each.pairs) for each in found) == 0:
-        return found, (
-            "undefined because no two objects of two classes match in area and enclosing circle to 20 % without "
-            "touching the border."
-        )
-    return found, None
-
-
-@dataclass(frozen=True)
-class CrossedStatistic:
-    """The mean of `outline_pulls` over pairs of objects and scenes, both random; an `Estimator`.
-
-    Attributes:
-        kind: kind of the scenes that count; None for all.
-    """
-
-    kind: str | None = None
-
-    def __call__(self, runs: Sequence[Outcomes]) -> Estimate:
-        """The mean over the runs of one network, one for each seed."""
-        return self._estimate(runs)
-
-    def difference(self, runs_a: Sequence[Outcomes], runs_b: Sequence[Outcomes]) -> Estimate:
-        """The mean of network A minus that of network B, paired by seed, scene and pair of objects.
-
-        Raises:
-            InputError: they differ in their number of runs, or in their scenes.
-        """
-        if len(runs_a) != len(runs_b):
-            raise InputError(
-                f"both networks must have a run for each seed, got {len(runs_a)} and {len(runs_b)}; leave unmatched "
-                "seeds out."
-            )
-        return self._estimate([*runs_a, *runs_b], minus=len(runs_b))
-
-    def _estimate(self, runs: Sequence[Outcomes], minus: int = 0) -> Estimate:
-        """The estimate over the first runs, minus that over the last `minus` runs."""
-        found, because = scene_answers_of(runs)
-        kinds = found[0].kinds
-        chosen = np.full(len(kinds), True) if self.kind is None else kinds == SCENE_KINDS.index(self.kind)
-        if because is None and not chosen.any():
-            because = f"undefined because the data have no empty scenes of the kind {self.kind}."
-        if because is not None:
-            return Estimate(None, None, None, 0, 0, because)
-        codes = found[0].objects[found[0].pairs]
-        order = np.lexsort(codes.T[::-1])
-        values = np.stack([outline_pulls(each.logits[:, chosen], each.columns, each.pairs[order]) for each in found])
-        if minus:
-            values = values[:-minus] - values[-minus:]
-        codes = codes[order]
-        objects = len(np.unique(codes))
-        try:
-            mean = crossed_mean(values, codes, kinds[chosen])
-        except InputError as error:
-            return Estimate(None, None, None, objects, 0, f"undefined because {error}")
-        return Estimate(None, None, None, objects, 0).within(mean.interval())
