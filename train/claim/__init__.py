@@ -13,7 +13,7 @@ from maskrobust.train.claim.checks import parse_config
 from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import MeasuredRun, make_runs, measured_run, refuse_foreign
 from maskrobust.train.claim.summary import summarise
-from maskrobust.train.claim.verdict import power_in_words
+from maskrobust.train.claim.verdict import known_before
 from maskrobust.train.fit import quiet_lightning
 from maskrobust.train.report.examples import draw_examples
 from maskrobust.train.report.pages import render_claim
@@ -67,9 +67,7 @@ def run_claim(config: ClaimConfig, console: Console) -> dict[str, dict[int, Meas
     for split in dict.fromkeys(("train", "val", config.evaluation.split)):
         for batch in first_images(config.data.whole_split(split), 1):
             check_all_known(batch, "claim")
-    batches = config.data.annotated_batches(config.evaluation.split)
-    objects = sum(int(batch.object_mask.flatten(1).any(dim=1).sum()) for batch in batches)
-    for sentence in power_in_words(config, objects):
+    for sentence in known_before(config):
         console.print(sentence, markup=False)
     with ClaimProgress(console, runs=len(config.arms) * len(config.seeds)) as progress:
         if missing := make_runs(config, progress):

@@ -27,19 +27,19 @@ from maskrobust.train.claim.config import ClaimConfig
 from maskrobust.train.claim.runs import MeasuredRun
 from maskrobust.train.claim.verdict import (
     CLAIMS,
+    LEAST_SEEDS,
     LEAST_VARIED,
     Pair,
     Verdict,
     decide,
     few_seeds,
     fills_in_words,
+    known_before,
     level_of,
     level_of_most,
     nothing_to_prevent,
-    power_in_words,
     readings,
     refuting,
-    rule_in_words,
     third_of_level,
     undecided,
     without_training,
@@ -73,8 +73,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, *, seconds: float) -> Results:
         runs: the runs, one for each arm and seed.
         seconds: how long the command took, without what it found on disk.
     """
-    rule, titles = config.rule, {name: arm.title for name, arm in config.arms.items()}
-    with_object = int((_own_runs(config, runs, rule.baseline)[0].object_fraction > 0.0).sum())
+    rule = config.rule
     augmentation_only = [name for name, arm in config.arms.items() if arm.augmentation_only]
     losses = {
         name: _clean_accuracy_loss(config, runs, name)
@@ -86,7 +85,7 @@ def summarise(config: ClaimConfig, runs: ArmRuns, *, seconds: float) -> Results:
     ]
     reason = _why_undecided(config, runs, losses[rule.layer_masking_arm])
     verdicts = undecided(reason) if reason else decide(rule, pairs)
-    besides = without_training(rule, titles[rule.baseline], refuting(rule, "needed", pairs))
+    besides = without_training(rule, config.arms[rule.baseline].title, refuting(rule, "needed", pairs))
     if verdicts["needed"].outcome == "refuted":
         verdicts["needed"] = Verdict("refuted", f"{verdicts['needed'].reason}{besides}")
     content = {
@@ -95,8 +94,8 @@ def summarise(config: ClaimConfig, runs: ArmRuns, *, seconds: float) -> Results:
         "verdicts": [{"case": claim, **found._asdict()} for claim, found in verdicts.items()],
         "asked": [each.arm for each in pairs if each.is_own and each.counts and not nothing_to_prevent(rule, each)],
         "fills": fills_in_words(config.evaluation.fills),
-        "power": " ".join(power_in_words(config, with_object)),
-        "rule": {"text": rule_in_words(rule, titles, config.evaluation.hidden_fraction), **config.content["rule"]},
+        "known_before": " ".join(known_before(config)),
+        "rule": {**config.content["rule"], "least_varied": LEAST_VARIED, "least_seeds": LEAST_SEEDS},
         "chance": 1.0 / config.data.num_classes,
         "methods": list(config.evaluation.methods),
         "hidden_fraction": config.evaluation.hidden_fraction,

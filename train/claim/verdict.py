@@ -23,7 +23,7 @@ from maskrobust.lm_modules.methods import MaskingMethod
 from maskrobust.lm_modules.reliance.estimates.comparison import holm_levels
 from maskrobust.lm_modules.reliance.estimates.estimation import Estimate, WithError
 from maskrobust.train.claim.config import ClaimConfig, DecisionRule
-from maskrobust.train.report.wording import PERCENT, in_sentence, in_words, listed, method_title, percent, points
+from maskrobust.train.report.wording import PERCENT, in_sentence, in_words, listed, method_title, points
 
 ClaimName = Literal["own", "needed"]
 Outcome = Literal["supported", "refuted", "undecided"]
@@ -41,17 +41,9 @@ LEAST_VARIED = 0.1
 A network that gives nearly one answer behind every hole prefers one class whatever the shape.
 """
 
-_LEAST_SEEDS = 3
+LEAST_SEEDS = 3
 """With two, Student's quantile for a bound of reliance is 25, with three it is 6; with one there is none."""
 
-SEED_DEVIATION, IMAGE_DEVIATION = 0.036, 0.38
-"""Standard deviations of a difference of two networks' shape choices, over seeds and over images.
-
-The largest of small ResNets on 2,000 generated images with eight seeds (`claim_demo.yaml`). Where neither relies they
-are .005 and .28.
-"""
-
-_POWER, _HARDLY, _LARGE = 0.8, 0.2, 0.3
 _TENTH = 0.1
 """One-sided level at which a single training is shown not to rely.
 
@@ -122,47 +114,6 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def rule_in_words(rule: DecisionRule, titles: Mapping[str, str], hidden_fraction: float) -> list[str]:
-    """The rule as sentences, for the report.
-
-    Args:
-        rule: the decision rule of the claim.
-        titles: how sentences call each arm, by its name.
-        hidden_fraction: fraction of the patches that is hidden for the accuracy that is compared.
-    """
-    level, third, reference = level_of(rule), third_of_level(rule), titles[rule.layer_masking_arm]
-    tolerance, margin = points(rule.retention_tolerance), points(rule.margin)
-    most = f"more than {in_words(rule.trainings)} of such trainings"
-    clean, half = points(rule.clean_accuracy_tolerance), in_words(hidden_fraction)
-    return [
-        f"An arm counts unless its clean accuracy is shown to be more than {clean} below that of "
-        f"'{titles[rule.baseline]}'; the layer-masking arm '{reference}' must count too, and must be shown to be "
-        f"better than chance with {half} of the patches hidden.",
-        f"Reliance is the distance of shape choices from 50{PERCENT}: choices below are reliance, too, on a shape that "
-        "misleads.",
-        f"An arm relies more under a fill if its reliance is shown to exceed that of '{reference}' by more than "
-        f"{margin}. It does as well if {most} are shown not to rely, if its shape choices are shown to lie within "
-        f"{margin} of 50{PERCENT} in the mean over seeds, its accuracy with {half} of the patches hidden within "
-        f"{tolerance} of that of '{reference}' and over {tolerance} above chance, its clean accuracy within {clean} "
-        f"of the baseline's, and if over {100 * LEAST_VARIED:.0f} % of its predictions behind circles are not the most "
-        "frequent one.",
-        "First claim, each arm under the fill of its training, unless the baseline is shown not to rely under that "
-        "fill. Supported: every arm relies more. Refuted: some arm does as well under a fill by which the baseline is "
-        "shown to rely.",
-        f"Second claim. A fill fails if it is shown to keep less accuracy than '{reference}', by more than "
-        f"{tolerance}, or if the arm relies more. Supported: every fill of every arm fails. Refuted: some fill does as "
-        "well.",
-        f"A training counts as one that does not rely if the 80{PERCENT} interval of its shape choices over images "
-        f"lies within {margin} of 50{PERCENT}. How many do is tested by a sign test.",
-        f"Undecided: otherwise, and with fewer than {_LEAST_SEEDS} seeds.",
-        f"Either verdict is made to be wrong in at most {percent(level)} of experiments. Bounds are Student's t over "
-        "seeds and images. Support rests on three things: that an arm is out, that a fill keeps less, and that the "
-        f"network relies more. Each has a third of the level ({third:.2g}, one-sided). In the first claim relying more "
-        f"has two thirds. To refute a claim, levels are Holm's: {level:.3g} / m for the clearest of m arms, or of m "
-        "pairs of an arm and a fill. A bound of a magnitude uses half of its level for either sign.",
-    ]
-
-
 def level_of(rule: DecisionRule) -> float:
     """The chance in (0, 1) that a verdict may have of being wrong."""
     return (1.0 - rule.confidence) / 2.0
@@ -179,10 +130,10 @@ def third_of_level(rule: DecisionRule) -> float:
 
 def few_seeds(seeds: int) -> str:
     """Why a claim with so many seeds, at least 1, cannot be decided; empty where it can."""
-    if seeds >= _LEAST_SEEDS:
+    if seeds >= LEAST_SEEDS:
         return ""
     given = "One seed" if seeds == 1 else "Two seeds"
-    return f"{given} cannot decide a claim: trainings differ from seed to seed; give {_LEAST_SEEDS}, better 5 to 8."
+    return f"{given} cannot decide a claim: trainings differ from seed to seed; give {LEAST_SEEDS}, better 5 to 8."
 
 
 def level_of_most(of_seeds: Iterable[WithError], rule: DecisionRule) -> float:
@@ -284,78 +235,18 @@ def without_training(rule: DecisionRule, baseline: str, pairs: Sequence[Pair]) -
     )
 
 
-def chance_to_show(distance: float, seeds: int, images: int, level: float) -> float:
-    """The chance in [0, 1] that a bound clears what the true difference exceeds by `distance`.
-
-    With V_S and V_O the variances due to seeds and images, X of a chi-squared distribution with S - 1 degrees of
-    freedom, t_S Student's quantile at these and z the normal one, it is the mean over X of
-
-        Phi((distance - sqrt(t_S^2 V_S X / (S - 1) + z^2 V_O)) / sqrt(V_S + V_O)).
-
-    Args:
-        distance: distance of the true difference from the margin, as a fraction.
-        seeds: number S of runs of each arm, at least 2.
-        images: number of images with an object.
-        level: one-sided, of the signed bound.
-    """
-    import numpy as np  # here: with SciPy it takes a second, which the help of commands does without
-    from scipy import stats
-
-    of_seeds, of_images = SEED_DEVIATION**2 / seeds, IMAGE_DEVIATION**2 / images
-    spread = stats.chi2.ppf((np.arange(100) + 0.5) / 100, seeds - 1) / (seeds - 1)
-    reach = np.sqrt(stats.t.isf(level, seeds - 1) ** 2 * of_seeds * spread + stats.norm.isf(level) ** 2 * of_images)
-    return float(stats.norm.cdf((distance - reach) / np.sqrt(of_seeds + of_images)).mean())
-
-
-def least_difference(seeds: int, images: int, level: float) -> float:
-    """The distance at which `chance_to_show` is 80 %."""
-    from scipy import optimize  # here, as above
-
-    return float(optimize.brentq(lambda each: chance_to_show(each, seeds, images, level) - _POWER, 0.0, 1e3))
-
-
-def power_in_words(config: ClaimConfig, images: int) -> Sequence[str]:
-    """What the design can show, and where it can hardly decide, as sentences.
-
-    Args:
-        config: the claim.
-        images: number of images with an object in the split that is measured.
-    """
-    seeds, rule = len(config.seeds), config.rule
-    if few := few_seeds(seeds):
-        return [few]
-    third, arms = third_of_level(rule), sum(arm.augmentation_only for arm in config.arms.values())
-    own, needed = (rule.margin + least_difference(seeds, images, level) for level in (third, third / 2.0))
-    rare = chance_to_refute(rule, arms, seeds, images)
-    found = [
-        f"With {seeds} seeds and {images:,} images, {100 * _POWER:.0f}{PERCENT} of experiments show that an arm "
-        f"relies more than layer masking if its reliance is larger by {points(own)} (first claim) or {points(needed)} "
-        f"(second). The margin is {points(rule.margin)}. If it does not rely, at the accuracy that the rule asks for, "
-        f"{100 * rare:.0f}{PERCENT} of experiments show that."
-    ]
-    if own > _LARGE:
-        found.append("This design can hardly support a claim: give more seeds, or more test images.")
-    found += [
-        f"Refuting {pairs} pair{'s' * (pairs > 1)} takes {least} seeds, got {seeds}."
-        for pairs in dict.fromkeys((arms, arms * len(config.evaluation.fills)))
-        if seeds < (least := least_seeds(pairs, rule))
-    ]
-    if rare < _HARDLY:
-        found.append("This design can hardly refute a claim: give more seeds, or more test images.")
-    return found
-
-
-def chance_to_refute(rule: DecisionRule, pairs: int, seeds: int, images: int) -> float:
-    """The chance in [0, 1] to show of one of so many pairs that it does not rely, if no training does."""
-    from scipy import stats  # here, as above
-
-    level = level_of(rule) / pairs
-    below = chance_to_show(rule.margin * 2.0**0.5, seeds, images, level)  # one number varies less than two
-    of_image = IMAGE_DEVIATION / (2.0 * images) ** 0.5
-    spread = (SEED_DEVIATION**2 / 2.0 + of_image**2) ** 0.5
-    little = 2.0 * stats.norm.cdf(max(0.0, rule.margin - stats.norm.isf(_TENTH) * of_image) / spread) - 1.0
-    most = stats.binom.sf(stats.binom.isf(level, seeds, rule.trainings), seeds, little)
-    return float(min(max(0.0, 2.0 * below - 1.0), most))
+def known_before(config: ClaimConfig) -> Sequence[str]:
+    """What so few seeds cannot decide, as sentences; none where there are enough."""
+    seeds, arms = len(config.seeds), sum(arm.augmentation_only for arm in config.arms.values())
+    return (
+        [few]
+        if (few := few_seeds(seeds))
+        else [
+            f"Refuting {pairs} pair{'s' * (pairs > 1)} takes {least} seeds, got {seeds}."
+            for pairs in dict.fromkeys((arms, arms * len(config.evaluation.fills)))
+            if seeds < (least := least_seeds(pairs, config.rule))
+        ]
+    )
 
 
 def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:

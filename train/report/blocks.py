@@ -191,7 +191,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    names = ("percent", "points", "compact", "duration", "family_title", "method_title")
+    names = ("percent", "points", "compact", "duration", "in_words", "family_title", "method_title")
     environment.filters |= {name: getattr(wording, name) for name in names}
     environment.filters |= {"picture": picture_address, "full_picture": full_picture, "plain": _plain}
     return environment

@@ -15,7 +15,7 @@ from maskrobust.train.storage.files import printable
 
 Name = Literal["claim", "reliance"]
 
-FORMATS: dict[Name, int] = {"claim": 8, "reliance": 5}
+FORMATS: dict[Name, int] = {"claim": 9, "reliance": 5}
 """Format of each file."""
 
 _GENERIC = re.compile(r"checkpoints|version_\d+|(best|last)\.ckpt")

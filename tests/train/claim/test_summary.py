@@ -114,7 +114,7 @@ def test_five_seeds_refute_nothing_however_little_they_rely(wide):
     few = replace(wide, seeds=wide.seeds[:5])
     claim = summarised(few, runs_of(few, {"no_masks": 0.9}))
     assert [outcome_of(claim, case)["outcome"] for case in CLAIMS] == ["undecided"] * 2
-    assert "Refuting 6 pairs takes 8 seeds, got 5." in claim["power"]
+    assert "Refuting 6 pairs takes 8 seeds, got 5." in claim["known_before"]
 
 
 def test_what_the_fill_does_is_not_taken_for_what_the_training_does(wide):
@@ -254,4 +254,8 @@ def test_fewer_than_three_seeds_leave_both_claims_open(config, seeds, outcome):
     few = replace(config, seeds=config.seeds[:seeds])
     claim = summarised(few, runs_of(few, {"patches_mean": 0.9, "silhouettes_random_colour": 0.9}))
     assert [outcome_of(claim, case)["outcome"] for case in CLAIMS] == [outcome] * 2
-    assert ("cannot decide" in claim["power"]) is ("cannot decide" in outcome_of(claim, "own")["reason"]) is (seeds < 3)
+    assert (
+        ("cannot decide" in claim["known_before"])
+        is ("cannot decide" in outcome_of(claim, "own")["reason"])
+        is (seeds < 3)
+    )

@@ -83,5 +83,7 @@ def verdict(results: Results, shown: Sequence[ExampleStrip]) -> Markup:
 
 
 def rule(results: Results) -> Markup:
-    """The question, both claims, the rule that was stated beforehand, and what the design could show."""
-    return prose("rule", **{name: results.content[name] for name in ("claims", "question", "rule", "power")})
+    """The question, both claims, the rule that was stated beforehand, and what so few seeds cannot decide."""
+    names = ("claims", "question", "rule", "known_before", "hidden_fraction")
+    titles = {role: results.network(results.content["rule"][role]).title for role in ("baseline", "layer_masking_arm")}
+    return prose("rule", titles=titles, **{name: results.content[name] for name in names})
