@@ -154,11 +154,11 @@ def with_object(height, width, top, left, factor):
 
 
 def test_the_picture_is_the_same_wherever_the_object_is_and_the_place_is_told():
-    first, second = with_object(60, 60, 0, 0, 8), with_object(60, 60, 20, 31, 8)
+    first, second = with_object(48, 60, 0, 0, 8), with_object(48, 60, 12, 31, 8)
     found = object_crops(torch.cat([first, second]))
     assert torch.allclose(found[0, 0], found[1, 0], atol=1e-5)
-    assert found[0, 1:, 0, 0].tolist() == pytest.approx([12 / 60 - 0.5, 16 / 60 - 0.5, 1.1 * 32 / 60])
-    assert found[1, 1:, 0, 0].tolist() == pytest.approx([43 / 60 - 0.5, 36 / 60 - 0.5, 1.1 * 32 / 60])
+    assert found[0, 1:, 0, 0].tolist() == pytest.approx([(12 - 30) / 60, (16 - 24) / 60, 1.1 * 32 / 60])
+    assert found[1, 1:, 0, 0].tolist() == pytest.approx([(43 - 30) / 60, (28 - 24) / 60, 1.1 * 32 / 60])
     assert torch.equal(found[:, 1:], found[:, 1:, :1, :1].expand(-1, -1, 32, 32))
 
 
