@@ -125,6 +125,12 @@ def test_what_the_fill_does_is_not_taken_for_what_the_training_does(wide):
     assert needed["outcome"] == "refuted" and sentence in needed["reason"]
 
 
+def test_a_baseline_that_is_not_shown_to_rely_refutes_nothing(wide):
+    """Nor is it shown to rely little: whether there is something to prevent stays open."""
+    own = outcome_of(summarised(wide, runs_of(wide, {"no_masks": 0.25})), "own")
+    assert own["outcome"] == "undecided" and "nothing to prevent" not in own["reason"]
+
+
 @pytest.mark.parametrize("condition", ["circle", "half"])
 def test_an_arm_that_gives_one_answer_behind_holes_or_is_at_chance_refutes_nothing(wide, condition):
     name = {"circle": "circle", "half": retention_condition(0.5)}[condition]
