@@ -1,8 +1,10 @@
 """The study of docs/detectors.md: what a hidden region does to boxes, with and without training for it.
 
-    python docs/studies/detector_regions.py OUT SEED...
+    python docs/studies/detector_regions.py retinanet OUT SEED...
+    PYTHONPATH=FOLDER python docs/studies/detector_regions.py yolo OUT SEED...
 
 trains and tests the networks of each seed that has no OUT/SEED.json yet, and prints the tables over all seeds in OUT.
+FOLDER holds Ultralytics (`pip install --no-deps --target FOLDER ultralytics`).
 
 Pictures of 96 px have one to four squares and discs of 12 to 27 px, at most one in each quarter, on a ground of noise.
 A region, a rectangle or an ellipse of 28 to 64 px each way, is hidden in each picture of the test and in 70 % of those
@@ -15,11 +17,15 @@ visible part. Objects of which less than a quarter is visible count neither as f
 box has a smaller IoU with every object; it is at the edge if it comes within 8 px of the region. A network has one
 threshold of scores for all ways, at which it finds 60 % of the objects of other pictures without regions.
 
-Planned before any seed was run: the differences of `PLANNED`, paired by seed. Intervals of 95 % are Student's t over
-seeds; each has its own pictures and initial weights, so that both vary.
+A YOLOv8 of half the width of YOLOv8n is trained on the same pictures, "clean" alone, and tested likewise. Steps, batch
+and learning rate are those of the RetinaNet, tried once with a seed of 100.
+
+Planned before any seed was run: the differences of `PLANNED`, paired by seed; of the YOLO the first one. Intervals of
+95 % are Student's t over seeds; each has its own pictures and initial weights, so that both vary.
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -97,39 +103,68 @@ def small_retinanet(seed: int) -> RetinaNet:
     return RetinaNet(backbone, 3, min_size=SIDE, max_size=SIDE, anchor_generator=anchors, head=head)
 
 
+def small_yolo(seed: int) -> nn.Module:
+    """A YOLOv8 of Ultralytics of an eighth of the full width."""
+    os.environ["YOLO_OFFLINE"] = "true"
+    from ultralytics.cfg import get_cfg
+    from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+
+    torch.manual_seed(seed)
+    network = DetectionModel(
+        yaml_model_load("yolov8n.yaml") | {"scales": {"n": [1 / 3, 1 / 8, 1024]}}, nc=3, verbose=False
+    )
+    network.args = get_cfg()  # the gains of its losses
+    return network
+
+
+NETWORKS: dict[str, tuple[Callable[[int], Any], Sequence[str]]] = {
+    "retinanet": (small_retinanet, TRAININGS),
+    "yolo": (small_yolo, TRAININGS[:1]),
+}
+"""How each is made, and how it is trained."""
+
+
+def plain(network: nn.Module) -> Callable[..., Any]:
+    """The network without layer masking, called as torchvision's are: YOLO's own boxes and losses."""
+    if isinstance(network, RetinaNet):
+        return network
+    return lambda images, targets=None: MaskedDetector(network)(images, None, targets)
+
+
 def kept(boxed: dict[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
     """A target or a result without boxes of which less than `LEAST_VISIBLE` is visible."""
     enough = is_visible(boxed["boxes"], visible, LEAST_VISIBLE)
     return {name: each[enough] for name, each in boxed.items()}
 
 
-def train(seed: int) -> dict[str, RetinaNet]:
+def train(kind: str, seed: int) -> dict[str, nn.Module]:
     """The networks of all trainings."""
     generator = torch.Generator().manual_seed(seed)
-    networks = {name: small_retinanet(seed) for name in TRAININGS}
-    masked = MaskedDetector(networks["masked"], LEAST_VISIBLE)
+    make, trainings = NETWORKS[kind]
+    networks = {name: make(seed).train() for name in trainings}
     optimisers = {name: torch.optim.AdamW(each.parameters()) for name, each in networks.items()}
     schedules = [torch.optim.lr_scheduler.OneCycleLR(each, 3e-3, STEPS) for each in optimisers.values()]
     for _ in range(STEPS):
         images, targets, visible = zip(*(draw(generator) for _ in range(BATCH)), strict=True)
         visible = [each | bool(torch.rand(1, generator=generator) < 0.3) for each in visible]
         black = [image * shown for image, shown in zip(images, visible, strict=True)]
-        losses = {
-            "clean": networks["clean"](images, targets),
-            "painted": networks["painted"](black, [*map(kept, targets, visible)]),
-            "masked": masked(images, visible, targets),
-        }
-        for name, loss in losses.items():
+        for name, network in networks.items():
+            if name == "masked":
+                losses = MaskedDetector(network, LEAST_VISIBLE)(images, visible, targets)
+            elif name == "painted":
+                losses = plain(network)(black, [*map(kept, targets, visible)])
+            else:
+                losses = plain(network)(images, targets)
             optimisers[name].zero_grad()
-            sum(loss.values()).backward()
-            nn.utils.clip_grad_norm_(networks[name].parameters(), 5.0)
+            sum(losses.values()).backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 5.0)
             optimisers[name].step()
         for schedule in schedules:
             schedule.step()
     return {name: network.eval() for name, network in networks.items()}
 
 
-def detect(network: RetinaNet, way: str, images: list[Tensor], visible: list[Tensor]) -> list[dict[str, Tensor]]:
+def detect(network: nn.Module, way: str, images: list[Tensor], visible: list[Tensor]) -> list[dict[str, Tensor]]:
     """Boxes, labels and scores of each image."""
     if way.startswith("masked"):
         found: list[dict[str, Tensor]] = MaskedDetector(network, float(way.split()[1]))(images, visible)
@@ -137,7 +172,7 @@ def detect(network: RetinaNet, way: str, images: list[Tensor], visible: list[Ten
     colour = MEAN if way.startswith("mean") else torch.zeros(3, 1, 1)
     if way != "nothing hidden":
         images = [torch.where(shown, image, colour) for image, shown in zip(images, visible, strict=True)]
-    found = network(images)
+    found = plain(network)(images)
     return [*map(kept, found, visible)] if way.endswith("dropped") else found
 
 
@@ -151,7 +186,7 @@ def visible_part(box: Tensor, visible: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def compare(network: RetinaNet, way: str, pictures: Sequence[Picture]) -> Iterator[tuple[Tensor, ...]]:
+def compare(network: nn.Module, way: str, pictures: Sequence[Picture]) -> Iterator[tuple[Tensor, ...]]:
     """For each picture: (M,) best score and visible fraction of objects; (N,) score of false boxes, and if at edge."""
     for start in range(0, len(pictures), 25):
         some = pictures[start : start + 25]
@@ -167,7 +202,7 @@ def compare(network: RetinaNet, way: str, pictures: Sequence[Picture]) -> Iterat
             yield best, visible_fraction(whole, visible), scores[is_false], at_edge[is_false]
 
 
-def test(networks: dict[str, RetinaNet], seed: int) -> dict[str, list[float]]:
+def test(networks: dict[str, nn.Module], seed: int) -> dict[str, list[float]]:
     """`MEASURES` of each training in each way."""
     generator = torch.Generator().manual_seed(10_000 + seed)
     others, pictures = ([draw(generator) for _ in range(PICTURES)] for _ in range(2))
@@ -194,7 +229,7 @@ def interval(values: NDArray[np.float64]) -> str:
 def tables(seeds: Sequence[dict[str, Any]]) -> Iterator[str]:
     """Lines: each training in each way, then the planned differences."""
     found = {name: np.array([each[name] for each in seeds]) for name in seeds[0]}
-    found |= {f"{one}, minus {other}": found[one] - found[other] for one, other in PLANNED}
+    found |= {f"{one}, minus {other}": found[one] - found[other] for one, other in PLANNED if one in found}
     yield f"| training: test | {' | '.join(MEASURES)} |\n{'|---' * 5}|"
     for name, values in found.items():
         yield f"| {name} | {' | '.join(map(interval, values.T))} |"
@@ -212,9 +247,9 @@ def run_seeds(folder: str, seeds: Sequence[str], run: Callable[[int], Any]) -> l
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*.json"))]
 
 
-def main(folder: str, *seeds: str) -> None:
+def main(kind: str, folder: str, *seeds: str) -> None:
     """Run the seeds that are missing, and print the tables."""
-    done = run_seeds(folder, seeds, lambda seed: test(train(seed), seed))
+    done = run_seeds(folder, seeds, lambda seed: test(train(kind, seed), seed))
     if len(done) > 1:
         print("\n".join(tables(done)))
 

@@ -49,7 +49,11 @@ def is_visible(boxes: Tensor, visible: Tensor, min_visible: float) -> Tensor:
     Returns:
         (N,) bool.
     """
-    fraction = visible_fraction(boxes.detach(), visible)
+    return is_enough(visible_fraction(boxes.detach(), visible), min_visible)
+
+
+def is_enough(fraction: Tensor, min_visible: float) -> Tensor:
+    """Where a visible fraction, float64 of any shape, is more than 0, and at least `min_visible`, but for rounding."""
     return (fraction > _TOLERANCE) & (fraction >= min_visible - _TOLERANCE)
 
 

@@ -1,4 +1,4 @@
-"""`MaskedDetector`: a detector of torchvision that ignores hidden pixels and answers each image as if alone."""
+"""`MaskedDetector`: a detector that ignores hidden pixels and answers each image as if alone."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from maskrobust.lm_modules.detection.stand_ins import (
     masked_roi_heads,
     stand_in,
 )
+from maskrobust.lm_modules.detection.yolo import compute_losses, find_boxes, yolo_of
 from maskrobust.lm_modules.masking.layer_masking import LayerMasking, MaskedMap
 from maskrobust.lm_modules.masking.table import UnsupportedNetworkError
 from maskrobust.lm_modules.masking.visible_map import MergeRule, PaddingRule
@@ -39,10 +40,16 @@ class MaskedDetector(nn.Module):
     pixels hold, NaN included, changes no bit of the result. With nothing hidden, one image gives the detector's own
     result bit for bit.
 
+    A YOLO of Ultralytics is computed as a whole, and its boxes are suppressed here as its predictor does (an IoU of at
+    most 0.7, 300 boxes), but with a score above 0.001 for 0.25. It takes images as they are, so resize them as the YOLO
+    was trained. A side that is no multiple of its largest stride (32) is filled up with hidden pixels. Labels begin at
+    0. In training mode anchors of whose cell too little is visible have no loss.
+
     Args:
         detector: `FasterRCNN`, `MaskRCNN`, `KeypointRCNN`, `RetinaNet`, `FCOS` or `SSD` of
-            `torchvision.models.detection` with a convolutional backbone. It is shared and never changed: load and save
-            weights, and set devices and modes, there or here.
+            `torchvision.models.detection` with a convolutional backbone, or a `YOLO` of Ultralytics that detects, or
+            its `.model`. It is shared and never changed: load and save weights, and set devices and modes, there or
+            here.
         min_visible: least visible fraction of the area of an anchor, a target and a found box, in [0, 1], as far as
             they lie within the image. Those with less, or nothing, are left out: such anchors have no score and no
             loss, such targets are not trained on, such boxes are not returned.
@@ -51,7 +58,7 @@ class MaskedDetector(nn.Module):
         padding: likewise.
 
     Raises:
-        TypeError: `detector` is none of torchvision's detectors.
+        TypeError: `detector` is none of these.
         InputError: `min_visible` or `padding` is not one of those that can be.
         UnsupportedNetworkError: the backbone has an operation that layer masking cannot compute.
 
@@ -70,10 +77,11 @@ class MaskedDetector(nn.Module):
         padding: PaddingRule = "mean",
     ) -> None:
         super().__init__()
-        _check_detector(detector)
+        yolo = yolo_of(detector)
+        self.detector = _check_detector(detector) if yolo is None else yolo
         check_within("[0, 1]", "min_visible", min_visible)
-        self.detector, self.min_visible = detector, min_visible
-        network = LayerMasking(_DenseMaps(detector), merge=merge, detach_padding=detach_padding, padding=padding)
+        self.min_visible, whole = min_visible, _DenseMaps(detector) if yolo is None else yolo
+        network = LayerMasking(whole, merge=merge, detach_padding=detach_padding, padding=padding)
         self.__dict__["_network"] = network  # not registered: its parameters are those of the detector
         self._network: LayerMasking
 
@@ -108,6 +116,10 @@ class MaskedDetector(nn.Module):
         _refuse_nan(images)
         if targets is not None:
             targets = [self._kept(each, shown) for each, shown in zip(targets, visible, strict=True)]
+        if detector is self._network.network:  # a YOLO
+            if detector.training:
+                return compute_losses(self._network, images, visible, targets, self.min_visible)
+            return find_boxes(self._network, images, visible, self.min_visible)
         batch, transformed_targets = detector.transform(images, targets)
         shown = _transformed(visible, batch)
         divisor = detector.transform.size_divisible
@@ -208,14 +220,15 @@ def _transformed(visible: Sequence[Tensor], batch: ImageList) -> Tensor:
     return shown
 
 
-def _check_detector(detector: object) -> None:
+def _check_detector(detector: Any) -> Any:
     if isinstance(detector, MaskedDetector):
         raise InputError("detector must be a plain one, but has layer masking already; take it as it is.")
     if not isinstance(detector, GeneralizedRCNN | RetinaNet | FCOS | SSD):
         raise TypeError(
             "detector must be a Faster, Mask or Keypoint R-CNN, RetinaNet, FCOS or SSD of "
-            f"torchvision.models.detection, got {type(detector).__name__}; for another network mask the part that "
-            "returns maps, with LayerMasking(network).maps(images, visible)."
+            "torchvision.models.detection, or a YOLO of Ultralytics that finds boxes alone, got "
+            f"{type(detector).__name__}; for another network mask the part that returns maps, with "
+            "LayerMasking(network).maps(images, visible)."
         )
     for name, part in head_parts(_dense(detector).head):
         if not hasattr(part, "conv") and not hasattr(part, "module_list"):
@@ -223,6 +236,7 @@ def _check_detector(detector: object) -> None:
                 f"the dense head of the detector must have a part '{name}.conv' or '{name}.module_list', as "
                 f"torchvision's own, got {type(part).__name__}; use one of torchvision's heads."
             )
+    return detector
 
 
 def check_list(name: str, values: object) -> None:

@@ -18,7 +18,7 @@ from maskrobust.lm_modules.masking.layer_masking import MaskedMap
 Heads = dict[tuple[str, str], list[MaskedMap]]
 """Maps of each level by the part of the dense head and the name of the convolution that makes them."""
 
-_NEVER = -1e4
+NEVER = -1e4
 """A logit whose sigmoid, softmax and loss as background are exactly 0; at minus infinity the two latter are NaN."""
 _LEAST_WEIGHT = 1e-3
 
@@ -90,7 +90,7 @@ class HiddenAnchors(NamedTuple):
         if seen.all():
             return x
         parts = x.view(len(x), seen.shape[1], -1, *x.shape[2:])
-        filler = parts.new_full((parts.shape[2], 1, 1), _NEVER if is_score else 0.0)
+        filler = parts.new_full((parts.shape[2], 1, 1), NEVER if is_score else 0.0)
         if is_score and isinstance(self.dense, SSD):
             filler[0] = 0.0  # the background, for the softmax
         if not is_score and isinstance(self.dense, RegionProposalNetwork):

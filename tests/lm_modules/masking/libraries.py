@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from maskrobust import LayerMasking, UnsupportedNetworkError, pad_batch
+from maskrobust import LayerMasking, MaskedDetector, UnsupportedNetworkError, pad_batch, visible_fraction
+from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking.morphology import hide as hide_by_zero
 
 Networks = dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]]
@@ -107,12 +108,16 @@ def equal(first: Any, second: Any) -> bool:
     return all(torch.equal(a, b) for a, b in pairs if isinstance(a, Tensor))
 
 
-def check(make: Callable[[], nn.Module], size: tuple[int, ...]) -> dict[str, bool]:
-    """Other hidden pixels, nothing hidden, and a step of training with other hidden pixels.
+HIDE = "maskrobust.lm_modules.masking.layer_masking.hide"
 
-    NaN is what a caller leaves in hidden pixels, and layer masking draws 0 over it before the first layer. Whether each
-    layer ignores what is hidden shows where 7 is drawn instead.
-    """
+
+def hide_by_seven(images: Tensor, visible: Tensor) -> Tensor:
+    """What shows whether each layer ignores hidden pixels, which layer masking draws 0 ahead of the first."""
+    return images.masked_fill(~visible, 7.0)
+
+
+def check(make: Callable[[], nn.Module], size: tuple[int, ...]) -> dict[str, bool]:
+    """Other hidden pixels, nothing hidden, and a step of training with other hidden pixels."""
     torch.manual_seed(0)
     network = make().eval()
     masked, untrained = LayerMasking(network), copy.deepcopy(network.state_dict())
@@ -121,10 +126,10 @@ def check(make: Callable[[], nn.Module], size: tuple[int, ...]) -> dict[str, boo
     with torch.no_grad():
         nothing_hidden = equal(masked(images), network(images))
     answers, trained = [], []
-    for value, hide in ((torch.nan, hide_by_zero), (0.5, lambda images, visible: images.masked_fill(~visible, 7.0))):
+    for value, hide in ((torch.nan, hide_by_zero), (0.5, hide_by_seven)):
         network.load_state_dict(untrained)
         given, step = images.masked_fill(~visible, value), torch.optim.SGD(network.parameters(), 0.01)
-        with patch("maskrobust.lm_modules.masking.layer_masking.hide", hide):
+        with patch(HIDE, hide):
             with torch.no_grad():
                 answers.append(masked.eval()(given, visible))
             torch.manual_seed(1)
@@ -159,15 +164,15 @@ def answers_each_alone(masked: LayerMasking) -> bool:
     return all(torch.equal(one[0], other[0]) for one, other in zip(found, alone, strict=True))
 
 
-def follows_coverage(network: nn.Module, name: str) -> bool:
+def follows_coverage(masked: LayerMasking, name: str) -> bool:
     """Whether coverage of a whole YOLO is refused, and what its refusal and docs/libraries.md say works."""
     visible = torch.ones(1, 1, 96, 96, dtype=torch.bool)
     visible[..., 64:] = False
     try:
-        LayerMasking(network).coverage(visible)
+        masked.coverage(visible)
     except UnsupportedNetworkError as error:
         layer = re.findall("'(.+?)'.* ends ahead of it", str(error))[0]
-    trunk = copy.deepcopy(network)
+    trunk = copy.deepcopy(masked.network)
     if name == "yolo11n":  # attends at its layer 10
         trunk, strides, is_right = trunk.model[:10], [32], layer.startswith("model.10.")
     else:
@@ -179,34 +184,127 @@ def follows_coverage(network: nn.Module, name: str) -> bool:
     return is_right and falls and [each.shape for each in maps] == [(1, 1, side, side) for side in seen]
 
 
-def boxes(name: str) -> dict[str, int | bool]:
-    """The recipe for YOLO on a network with random weights that finds boxes, at 640 px."""
-    from ultralytics.nn.tasks import DetectionModel
-    from ultralytics.utils.nms import non_max_suppression
+def finding(name: str) -> Any:
+    """A YOLO with random weights that finds boxes, in eval mode."""
+    from ultralytics import YOLO
 
     torch.manual_seed(0)
-    network = DetectionModel(f"{name}.yaml", verbose=False).eval()
+    yolo = YOLO(f"{name}.yaml")
+    network = yolo.model.eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.uniform_(0.8, 1.5), module.bias.data.uniform_(-0.5, 0.8)
             module.running_var.uniform_(0.2, 0.6)
     for branch in network.model[-1].cv3:
-        branch[-1].weight.data.mul_(30)
-    images, visible = torch.rand(1, 3, 640, 640), torch.ones(1, 1, 640, 640, dtype=torch.bool)
-    masked, half = recipes()["YOLO"](network), visible.clone()
-    half[:, :, :320] = False
+        branch[-1].weight.data.mul_(20)
+    return yolo
 
-    def hidden(found: Tensor) -> int:
-        return int((found[:, [1, 3]].mean(1) < 320).sum())
+
+def boxes(name: str) -> dict[str, int | bool]:
+    """Boxes of one image of 640 px with nothing and half of it hidden, and how many lie in the hidden half."""
+    from ultralytics.utils.nms import non_max_suppression
+    from ultralytics.utils.ops import clip_boxes
+
+    yolo = finding(name)
+    network, masked, layers = yolo.model, MaskedDetector(yolo), LayerMasking(yolo.model)
+    image, half = torch.rand(3, 640, 640), torch.ones(1, 640, 640, dtype=torch.bool)
+    half[:, :320] = False
+
+    def hidden(boxes: Tensor) -> int:
+        return int((boxes[:, [1, 3]].mean(1) < 320).sum())
 
     with torch.no_grad():
-        plain, same = (non_max_suppression(each) for each in (network(images)[0], masked(images, visible)))
-        (all_found,) = non_max_suppression(masked.network(images, half)[0])
-        (kept,) = non_max_suppression(masked(images, half))
+        (plain,), (same,) = non_max_suppression(network(image[None])[0], iou_thres=0.7), masked([image])
+        plain[:, :4] = clip_boxes(plain[:, :4], (640, 640))
+        (all_found,) = non_max_suppression(layers(image[None], half[None])[0], iou_thres=0.7)
+        (kept,) = masked([image], [half])
+    shown = same["scores"] > 0.25
+    found = torch.cat([same["boxes"], same["scores"][:, None], same["labels"][:, None]], 1)[shown]
+    likely = kept["boxes"][kept["scores"] > 0.25]
     return {
-        "each": answers_each_alone(masked.network), "coverage": follows_coverage(network, name),
-        "equal": equal(plain, same), "found": len(kept), "hidden": hidden(kept),
+        "each": answers_each_alone(layers), "coverage": follows_coverage(layers, name),
+        "equal": torch.equal(plain, found), "found": len(likely), "hidden": hidden(likely),
         "found without": len(all_found), "hidden without": hidden(all_found),
+    }  # fmt: skip
+
+
+def cells_shown(visible: Tensor, stride: int, min_visible: float) -> Tensor:
+    """(N,) bool: at least `min_visible` of a cell of a map is visible, cell by cell."""
+    rows, columns = (side // stride for side in visible.shape[1:])
+    cells = [(row * stride, column * stride) for row in range(rows) for column in range(columns)]
+    shown = [visible[0, top : top + stride, left : left + stride].double().mean() for top, left in cells]
+    return torch.stack(shown) >= min_visible
+
+
+def losses_of_shown(network: Any, image: Tensor, visible: Tensor, target: dict[str, Tensor]) -> list[float]:
+    """Ultralytics' losses of one image over a copy of the predictions and anchors without hidden ones."""
+    from ultralytics.utils import loss
+
+    predicted = LayerMasking(network)(image[None], visible[None])
+    shown = torch.cat([cells_shown(visible, int(stride), 0.5) for stride in network.stride])
+    assert 0 < shown.sum() < len(shown)
+    for part in [predicted] if "scores" in predicted else predicted.values():
+        part |= {name: part[name][:, :, shown] for name in ("boxes", "scores")}
+    corners, size = target["boxes"], torch.tensor([*image.shape[:0:-1]] * 2)
+    batch = {
+        "img": image[None], "batch_idx": torch.zeros(len(corners)), "cls": target["labels"],
+        "bboxes": torch.cat([corners[:, :2] + corners[:, 2:], 2 * (corners[:, 2:] - corners[:, :2])], 1) / 2 / size,
+    }  # fmt: skip
+    make_anchors = loss.make_anchors
+    with patch.object(loss, "make_anchors", lambda *given: [each[shown] for each in make_anchors(*given)]):
+        return network.loss(batch, predicted)[0].tolist()
+
+
+def sentence(call: Callable[[], Any]) -> str:
+    try:
+        call()
+    except (TypeError, InputError) as error:
+        return str(error)
+    raise AssertionError("nothing was refused")
+
+
+def detector(name: str) -> dict[str, Any]:
+    """`MaskedDetector` of a YOLO on images of several sizes: hidden pixels, each alone, its losses, and mistakes."""
+    from ultralytics import YOLO
+    from ultralytics.cfg import get_cfg
+
+    yolo = finding(name)
+    network, masked = yolo.model, MaskedDetector(yolo)
+    images = [torch.rand(3, *size) for size in ((128, 96), (100, 70), (64, 64))]
+    visible = [torch.ones(1, *image.shape[1:], dtype=torch.bool) for image in images]
+    visible[0][:, 28:90, :52], visible[1][:, 99:, 69:], visible[2][:] = False, False, False
+    boxes = torch.tensor([[60.0, 20, 90, 70], [30, 40, 94, 120], [5, 35, 40, 80]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([0, 3, 5])}, *[{"boxes": boxes[:0], "labels": boxes[:0, 0]}] * 2]
+    with_nan = [image.masked_fill(~shown, torch.nan) for image, shown in zip(images, visible, strict=True)]
+    untrained = copy.deepcopy(network.state_dict())
+
+    def losses(count: int) -> list[float]:
+        network.load_state_dict(untrained)
+        return torch.stack([*masked(with_nan[:count], visible[:count], targets[:count]).values()]).tolist()
+
+    with torch.no_grad():
+        found = masked(with_nan, visible)
+        alone = [masked([image], [shown])[0] for image, shown in zip(images, visible, strict=True)]
+        with patch(HIDE, hide_by_seven):
+            same = masked(images, visible)
+    pairs, seen = zip(found, alone, strict=True), zip(found, visible, strict=True)
+    near = [torch.allclose(one["boxes"], other["boxes"], atol=1e-3) for one, other in pairs]
+    fractions = torch.cat([visible_fraction(one["boxes"], shown) for one, shown in seen])
+    without_gains = sentence(lambda: masked.train()(images, visible, targets))
+    network.args = get_cfg()
+    shown = {name: each[:2] for name, each in targets[0].items()}  # of the third box nothing is
+    of_shown, of_one = losses_of_shown(network, images[0], visible[0], shown), losses(1)
+    with patch(HIDE, hide_by_seven):
+        of_three = losses(3)
+    of_three = [of_three, losses(3)]
+    if name == "yolo26n":
+        network.eval().end2end = True
+    return {
+        "found": [len(one["boxes"]) for one in found], "visible": fractions.min().item(),
+        "hidden pixels": equal(found, same), "alone": all(near), "losses": [of_one, of_shown], "of three": of_three,
+        "refused": [
+            without_gains, sentence(lambda: MaskedDetector(yolo if network.end2end else YOLO("yolov8n-seg.yaml")))
+        ],
     }  # fmt: skip
 
 
@@ -292,6 +390,7 @@ if __name__ == "__main__":
     results: dict[str, Any] = {name: check(*of) for name, of in networks.items()}
     if library == "ultralytics":
         results |= {f"boxes of {name}": boxes(name) for name in ("yolov8n", "yolo11n")}
+        results |= {f"detector of {name}": detector(name) for name in ("yolov8n", "yolo26n")}
     if library == "transformers":
         names = ("Detr", "ConditionalDetr", "TableTransformer", "DeformableDetr")
         results |= {f"batch of {name}": alone_and_batched(name) for name in names}

@@ -47,12 +47,26 @@ def test_networks_ignore_hidden_pixels_equal_the_plain_ones_with_nothing_hidden_
 
 
 @pytest.mark.parametrize("library", ["ultralytics"], indirect=True)
-def test_the_recipe_of_the_page_finds_no_box_in_a_hidden_half_and_equals_yolo_with_nothing_hidden(library):
+def test_a_masked_yolo_finds_no_box_in_a_hidden_half_and_equals_yolo_with_nothing_hidden(library):
     found = [each for name, each in results_of(library).items() if name.startswith("boxes")]
     assert len(found) == 2
     for each in found:
         assert each["equal"] and each["each"] and each["coverage"] and each["found"] > 10
         assert each["hidden without"] > 10 and each["hidden"] <= 1  # a box of which just half is visible
+
+
+@pytest.mark.parametrize("library", ["ultralytics"], indirect=True)
+def test_a_masked_yolo_heeds_no_hidden_pixel_answers_each_image_alone_and_has_no_loss_at_hidden_anchors(library):
+    found = [each for name, each in results_of(library).items() if name.startswith("detector")]
+    assert len(found) == 2
+    for each in found:
+        assert each["hidden pixels"] and each["alone"] and each["visible"] >= 0.5 - 1e-6
+        assert min(each["found"][:2]) > 10 and each["found"][2] == 0
+        assert each["losses"][0] == pytest.approx(each["losses"][1], rel=1e-5) and min(each["losses"][0]) > 0
+        assert each["of three"][0] == each["of three"][1]
+    refused = [sentence for each in found for sentence in each["refused"]]
+    for sentence, named in zip(refused, ("get_cfg", "finds boxes alone", "get_cfg", "end2end = False"), strict=True):
+        assert named in sentence
 
 
 @pytest.mark.parametrize("library", ["transformers"], indirect=True)
