@@ -17,7 +17,7 @@ from maskrobust.lm_modules.reliance.arrays import check_finite
 from maskrobust.lm_modules.reliance.catalogue import Context, Measure, measure_members
 from maskrobust.lm_modules.reliance.estimates.estimation import Statistic
 from maskrobust.lm_modules.reliance.holes.conditions import (
-    OF_SHAPES,
+    SWAPS,
     Condition,
     ConditionSource,
     condition_names,
@@ -166,10 +166,10 @@ class Measurement(Generic[Key]):
                 check_finite(_check(clean, self._num_classes), key, "pictures with nothing hidden")
                 answers = {"clean": clean} | _behind(key, predict, batch.images, shown, keys, clean)
                 classes = torch.stack([batch.labels, swaps.labels_j, swaps.labels_k], dim=1).clamp(min=0)
-                odds = {"clean": log_odds(clean, classes)} | {
+                odds = {
                     each.name: log_odds(answers[each.name], classes).where(each.applies[:, None], torch.nan)
                     for each in shown
-                    if each.name in OF_SHAPES
+                    if each.name in SWAPS
                 }
                 chosen = {name: logits.argmax(dim=1) for name, logits in answers.items()}
                 chosen |= {each.name: chosen[each.name].where(each.applies, -1) for each in shown}

@@ -57,9 +57,8 @@ class Outcomes:
         object_valid: (N,) bool, False where an image has no object or no room for the companion blob.
         swap_valid: (N,) bool, False where the bank has no two other classes, or an image has no object.
         scenes: answers about empty scenes; None where it was not asked about them.
-        log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, under
-            "clean" and behind "silhouette", "circle", "swap_j" and "swap_k"; NaN where an image was not asked, or an
-            output has no others.
+        log_odds: (N, 3) float32 by condition, of the image's class, of j and of k against all other outputs, behind
+            "swap_j" and "swap_k"; NaN where an image was not asked, or an output has no others.
         donors: (N, 2, 3) int64 by pair, "0", "1", ...: of both images that lend an image their holes the sample id, the
             object and the class; -1 where there is no pair.
     """

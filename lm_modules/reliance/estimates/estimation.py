@@ -74,16 +74,13 @@ class Statistic:
     Attributes:
         columns: the quantities to average over images.
         combine: the number, from the means of the columns.
-        denominator: a quantity that `combine` divides by. The statistic is undefined unless the lower bound of this one
-            is above 0. None where nothing is divided by.
-        denominator_name: says in words what the denominator is.
+        is_ratio: whether `combine` divides by a mean: what an image adds to a ratio has no scale.
         scale: smallest and largest value, at which intervals end; infinite where there is none.
     """
 
     columns: Callable[[Outcomes], Columns]
     combine: Combine = first_mean
-    denominator: Combine | None = None
-    denominator_name: str = ""
+    is_ratio: bool = False
     scale: tuple[float, float] = (0.0, 1.0)
 
 
@@ -360,17 +357,8 @@ def _numbers(statistic: Statistic, *arms: Sequence[Outcomes]) -> tuple[Estimate,
     if found.images == 0:
         return replace(found, undefined_because=first.undefined_because or _NO_IMAGE), []
     for arm in columns:
-        if statistic.denominator is not None:
-            number = _jackknifed(statistic.denominator, arm, (-math.inf, math.inf))
-            bound = number.with_error().interval()
-            if not bound.low > 0.0:
-                reason = (
-                    f"undefined because {statistic.denominator_name} is {bound.value:.3f}, "
-                    f"interval {bound.low:.3f} to {bound.high:.3f}, which does not lie above 0."
-                )
-                return replace(found, undefined_because=reason), []
         number = _jackknifed(statistic.combine, arm, statistic.scale)
-        if statistic.denominator is not None:
+        if statistic.is_ratio:
             number = number._replace(span=math.inf)
         if not np.isfinite([*number.by_seed, *number.by_image]).all():
             return replace(found, undefined_because=_NOT_FINITE), []

@@ -45,9 +45,9 @@ _SWAP_STREAM, _PATCH_STREAM, _SAMPLING_STREAM, _CURVE_STREAM, _TRANSFER_STREAM =
 _OWN_STREAM = 8
 
 
-OF_SHAPES = ("silhouette", "circle", "swap_j", "swap_k")
-"""Conditions that hide an object along its outline or by a circle, or the shape of an object of another class j, and
-then that of an object of a third class k, of about the same area, both where the image's own object was."""
+SWAPS = ("swap_j", "swap_k")
+"""Conditions that hide the shape of an object of another class j, and then that of an object of a third class k, of
+about the same area, both where the image's own object was."""
 
 
 class Condition(NamedTuple):
@@ -236,7 +236,7 @@ def _leak(drawing: Drawing) -> Hidden:
     yield drawing.holes.circle_visible, drawing.holes.valid
 
 
-@hole(lambda plan: ("swap_j", "swap_k") if plan.shapes and plan.shape_choice else ())
+@hole(lambda plan: SWAPS if plan.shapes and plan.shape_choice else ())
 def _swapped(drawing: Drawing) -> Hidden:
     """In pictures without their own object: what a hole leaves of it looks less like the class of the hole's shape."""
     swaps, batch = drawing.swaps, drawing.batch

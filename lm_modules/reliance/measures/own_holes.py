@@ -142,17 +142,3 @@ def own_holes_accuracy() -> Statistic:
 def exchanged_holes_accuracy() -> Statistic:
     """Accuracy behind the hole of another image, in [0, 1]."""
     return Statistic(lambda outcomes: right_answers(outcomes, EXCHANGED))
-
-
-@_holes(
-    title="Own minus exchanged holes",
-    definition="What exchanging holes costs in accuracy, paired image by image.",
-    goal="zero",
-)
-def exchange_cost() -> Statistic:
-    """Accuracy with own holes minus that with exchanged ones, in [-1, 1]."""
-    return Statistic(
-        lambda outcomes: right_answers(outcomes, "clean", EXCHANGED),
-        lambda means: means[..., 0] - means[..., 1],
-        scale=(-1.0, 1.0),
-    )

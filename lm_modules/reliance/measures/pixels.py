@@ -24,11 +24,6 @@ def _by_class(means: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     return right, labelled, predicted
 
 
-def _labelled(means: FloatArray) -> FloatArray:
-    number: FloatArray = _by_class(means)[1].sum(axis=-1)
-    return number
-
-
 def _iou(means: FloatArray) -> FloatArray:
     right, labelled, predicted = _by_class(means)
     occurs = (labelled > 0.0) | (predicted > 0.0)
@@ -38,15 +33,9 @@ def _iou(means: FloatArray) -> FloatArray:
 
 
 def _accuracy(means: FloatArray) -> FloatArray:
-    fraction: FloatArray = _by_class(means)[0].sum(axis=-1) / _labelled(means)
+    right, labelled, _ = _by_class(means)
+    fraction: FloatArray = right.sum(axis=-1) / labelled.sum(axis=-1)
     return fraction
-
-
-_with_labels = partial(
-    Statistic,
-    denominator=lambda means: np.sign(_labelled(means)),  # the mean may lie in a few images, and is never negative
-    denominator_name="the mean number of labelled visible pixels",
-)
 
 
 @_of_pixels(
@@ -57,7 +46,7 @@ _with_labels = partial(
 )
 def pixel_iou() -> Statistic:
     """Mean over classes k of |right_k| / |labelled_k or predicted_k|, in [0, 1]."""
-    return _with_labels(_columns, _iou)
+    return Statistic(_columns, _iou, is_ratio=True)
 
 
 @_of_pixels(
@@ -67,7 +56,7 @@ def pixel_iou() -> Statistic:
 )
 def pixel_accuracy() -> Statistic:
     """|right| / |labelled|, in [0, 1]."""
-    return _with_labels(_columns, _accuracy)
+    return Statistic(_columns, _accuracy, is_ratio=True)
 
 
 @_of_pixels(
@@ -78,9 +67,4 @@ def pixel_accuracy() -> Statistic:
 )
 def changed_by_paint() -> Statistic:
     """|pixels with more than one class| / |visible pixels|, in [0, 1]."""
-    return Statistic(
-        _columns,
-        lambda means: means[..., 0] / means[..., 1],
-        denominator=lambda means: np.sign(means[..., 1]),
-        denominator_name="the mean number of visible pixels",
-    )
+    return Statistic(_columns, lambda means: means[..., 0] / means[..., 1], is_ratio=True)

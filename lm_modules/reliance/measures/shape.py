@@ -1,14 +1,17 @@
-"""Shape choices and leak: what the outline of a hole does to predictions."""
+"""Shape choices and leak: what the outline of a hole does to predictions, and the gain, what it does to logits."""
 
-from functools import partial
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskrobust.lm_modules.reliance.arrays import BoolArray, FloatArray, IntArray
+from maskrobust.lm_modules.reliance.arrays import FloatArray
 from maskrobust.lm_modules.reliance.catalogue import HEADLINE, measure, where_shapes
 from maskrobust.lm_modules.reliance.estimates.estimation import Columns, Statistic, columns_of, right_answers
 from maskrobust.lm_modules.reliance.outcomes import Outcomes
+
+_J, _K = 1, 2
+"""Columns of `Outcomes.log_odds`."""
 
 TWO_CLASSES = (
     "Shape cannot be told from surroundings: the data have two classes, and no empty scene was asked about; give data "
@@ -17,20 +20,13 @@ TWO_CLASSES = (
 """Why there are no shape choices where there is no third class, and no empty scene."""
 
 
-def _is_majority(labels: IntArray) -> BoolArray:
-    """Whether each label is the most frequent one, the first one on ties: (N,)."""
-    majority: BoolArray = labels == np.bincount(labels, minlength=1).argmax()
-    return majority
-
-
-_outline = partial(measure, group="outline", members=where_shapes)
-
-
-@_outline(
+@measure(
     title="Outline or surroundings: leak",
     definition="Silhouette accuracy minus circle accuracy, paired image by image, in points. Both holes remove the "
     "whole object. Only the first has its outline, and shows what lies between outline and circle. So it counts both.",
+    group="outline",
     unit="points",
+    members=where_shapes,
     in_training=True,
     compared=True,
 )
@@ -118,21 +114,27 @@ def reliance() -> Statistic:
     return Statistic(columns, scale=(-0.5, 0.5))
 
 
-@_outline(
-    title="Majority class",
-    definition="Fraction of the most frequent class among images with an object mask that the measures can use. This "
-    "is the accuracy of always naming that class.",
-    unit="fraction",
-    goal="none",
-    of_data=True,
+@measure(
+    title="Shape gain (log-odds)",
+    definition="Shape choices in log-odds, which is the log-odds of the class whose shape the hole has, minus those "
+    "of the same class behind a hole in the shape of a third class, of like area, both where the image's object was.",
+    group="outline",
+    unit="logits",
+    members=lambda plan: where_shapes(plan) if plan.shape_choice else (),
+    in_training=True,
+    compared=True,
 )
-def majority_fraction() -> Statistic:
-    """Fraction of the most frequent class among images with a valid object, in [0, 1]."""
+def shape_gain() -> Statistic:
+    """What a shape adds to the log-odds of its class in an image of another class, in nats; 0 is best.
+
+    The mean of 1/2 (L_j(y_j) - L_k(y_j) + L_k(y_k) - L_j(y_k)), with L_j(y) the log-odds of class y behind object j's
+    silhouette.
+    """
 
     def columns(outcomes: Outcomes) -> Columns:
-        valid = outcomes.object_valid
-        majority = np.zeros_like(valid)
-        majority[valid] = _is_majority(outcomes.labels[valid])
-        return columns_of(outcomes, valid, majority)
+        behind_j, behind_k = (outcomes.log_odds_under(each) for each in ("swap_j", "swap_k"))
+        towards_j, towards_k = behind_j[:, _J] - behind_k[:, _J], behind_k[:, _K] - behind_j[:, _K]
+        gain = (towards_j + towards_k) / 2
+        return columns_of(outcomes, outcomes.swap_valid & np.isfinite(gain), gain)
 
-    return Statistic(columns)
+    return Statistic(columns, scale=(-math.inf, math.inf))

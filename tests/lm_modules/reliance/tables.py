@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from maskrobust.lm_modules.reliance.holes.conditions import OF_SHAPES, condition_names
+from maskrobust.lm_modules.reliance.holes.conditions import condition_names
 from maskrobust.lm_modules.reliance.outcomes import Outcomes, SceneAnswers
 from maskrobust.lm_modules.reliance.plan import ReliancePlan
 
@@ -63,7 +63,7 @@ def make_outcomes(
         ),
         log_odds={
             name: ((name == "clean") + rng.normal(size=(images, 3)) + 20 * follow.get(name, 0)).astype(np.float32)
-            for name in (*OF_SHAPES, "clean")
+            for name in ("silhouette", "circle", "swap_j", "swap_k", "clean")
             if name in predictions
         },
     )

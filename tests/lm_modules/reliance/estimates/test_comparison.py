@@ -20,7 +20,7 @@ from maskrobust.lm_modules.reliance.estimates.estimation import (
 )
 from maskrobust.lm_modules.reliance.holes.scenes import alike_pairs
 from maskrobust.lm_modules.reliance.measures.outline_pull import outline_pulls
-from maskrobust.lm_modules.reliance.measures.shape import majority_fraction, silhouette_leak
+from maskrobust.lm_modules.reliance.measures.shape import silhouette_leak
 from tests.lm_modules.reliance.shapes import shape_bank
 from tests.lm_modules.reliance.tables import make_outcomes
 
@@ -76,8 +76,9 @@ def test_the_bounds_of_each_direction_have_the_levels_of_holms_procedure():
 
 def test_an_undefined_figure_clears_nothing_and_keeps_its_reason():
     runs = arm(0.5)
-    nowhere = [replace(run, object_valid=run.object_valid & False) for run in runs]
-    found = compare_magnitudes(majority_fraction(), {"a": (nowhere, nowhere), "b": (nowhere, nowhere)})
+    nothing = np.full_like(runs[0].labels, -1)
+    nowhere = [replace(run, predictions={**run.predictions, "silhouette": nothing}) for run in runs]
+    found = compare_magnitudes(silhouette_leak(), {"a": (nowhere, nowhere), "b": (nowhere, nowhere)})
     for each in found.values():
         assert each.difference.interval is None
         assert each.difference.low is None

@@ -90,32 +90,22 @@ def test_a_difference_of_magnitudes_is_the_same_whichever_way_the_effects_go(sig
     assert back == pytest.approx((-plain.value, -plain.high, -plain.low))
 
 
-@pytest.mark.parametrize(("counted", "is_defined"), [(20, False), (50, False), (56, False), (80, True)])
-def test_a_ratio_is_undefined_unless_its_denominator_surely_lies_above_zero(counted, is_defined):
-    """Of clean accuracy over the fraction of 100 images that is counted beyond a half."""
+def test_what_an_image_adds_to_a_ratio_has_no_scale():
+    """The interval is that of a number without ends, cut off at these."""
     run = make_outcomes(100, seed=1)
-    right = run.predictions_under("clean") == run.labels
 
-    def beyond_half(means):
-        return means[..., 1] - 0.5
-
-    columns = Columns(run.ids, run.objects, np.stack([right, np.arange(100) < counted]).astype(float), 0)
-    ratio = Statistic(
-        lambda _: columns,
-        lambda means: means[..., 0] / beyond_half(means),
-        beyond_half,
-        "what is counted beyond a half",
-        (0.0, math.inf),
-    )
-    found, difference = estimate(ratio, [run]), estimate_difference(ratio, [run], [run])
-    assert (difference.interval is not None) == (found.interval is not None) == is_defined
-    if is_defined:
-        assert found.interval.value == pytest.approx(right.mean() / (counted / 100 - 0.5))
-    else:
-        assert (
-            "what is counted beyond a half is" in found.undefined_because
-            and "not lie above 0" in found.undefined_because
+    def ratio(**options):
+        statistic = Statistic(
+            lambda outcomes: right_answers(outcomes, "circle", "clean"),
+            lambda means: means[..., 0] / (2.0 * means[..., 1]),
+            **options,
         )
+        found = estimate(statistic, [run]).interval
+        assert found.high < 1.0
+        return found
+
+    assert ratio(is_ratio=True) == ratio(scale=(-math.inf, math.inf))
+    assert ratio().high > ratio(is_ratio=True).high
 
 
 def test_runs_that_cannot_be_compared_are_refused():

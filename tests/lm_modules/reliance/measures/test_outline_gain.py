@@ -1,4 +1,4 @@
-"""The outline's gain in log-odds against its definition, image by image."""
+"""The shape's gain in log-odds against its definition, image by image."""
 
 import math
 from dataclasses import replace
@@ -10,7 +10,7 @@ import torch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.reliance.estimates.estimation import estimate
 from maskrobust.lm_modules.reliance.measurement import log_odds
-from maskrobust.lm_modules.reliance.measures.outline_gain import outline_gain, shape_gain
+from maskrobust.lm_modules.reliance.measures.shape import shape_gain
 from tests.lm_modules.reliance.tables import make_outcomes
 
 
@@ -31,17 +31,15 @@ def test_log_odds_are_of_a_class_against_all_others():
     assert log_odds(torch.ones(2, 1), torch.zeros(2, 1, dtype=torch.int64)).isnan().all()
 
 
-def test_the_measures_are_paired_by_image_over_those_that_count():
+def test_the_gain_is_paired_by_image_over_those_that_count():
     outcomes = make_outcomes(40, seed=3, invalid=(4, 9))
     odds = {name: each.astype(np.float64) for name, each in outcomes.log_odds.items()}
-    valid = outcomes.object_valid
-    own = odds["silhouette"][:, 0] - odds["circle"][:, 0]
+    valid = outcomes.swap_valid
     towards = odds["swap_j"][:, 1] - odds["swap_k"][:, 1] + odds["swap_k"][:, 2] - odds["swap_j"][:, 2]
-    for statistic, expected in ((outline_gain(), own), (shape_gain(), towards / 2)):
-        found = estimate(statistic, [outcomes])
-        assert found.value == pytest.approx(expected[valid].mean(), rel=1e-5)
-        assert (found.images, found.left_out) == (38, 2) and found.low < found.value < found.high
+    found = estimate(shape_gain(), [outcomes])
+    assert found.value == pytest.approx(towards[valid].mean() / 2, rel=1e-5)
+    assert (found.images, found.left_out) == (38, 2) and found.low < found.value < found.high
     unknown = replace(outcomes, log_odds={name: np.full_like(each, np.nan) for name, each in outcomes.log_odds.items()})
-    assert estimate(outline_gain(), [unknown]).value is None
+    assert estimate(shape_gain(), [unknown]).value is None
     with pytest.raises(InputError, match="outcomes must hold log-odds"):
-        outline_gain().columns(replace(outcomes, log_odds={}))
+        shape_gain().columns(replace(outcomes, log_odds={}))

@@ -13,7 +13,6 @@ from maskrobust.lm_modules.reliance.holes.own import draw_donors
 from maskrobust.lm_modules.reliance.measurement import Asked, Measurement
 from maskrobust.lm_modules.reliance.measures.own_holes import (
     NO_PAIR,
-    exchange_cost,
     holes_pull,
     holes_tell,
     own_hole_pull,
@@ -77,7 +76,6 @@ def test_exchanging_the_donors_of_all_pairs_changes_nothing():
 def test_a_network_that_names_the_shape_of_a_hole_is_pulled_and_one_that_sees_none_is_not():
     batch = batch_with_holes(160)
     bank = HoleBank.from_batches([batch])
-    some = bank.has_hole().numpy()
 
     def follows(images, visible, keys):
         return as_logits(read_outline(~visible))
@@ -95,7 +93,6 @@ def test_a_network_that_names_the_shape_of_a_hole_is_pulled_and_one_that_sees_no
     told = read_holes(bank)
     assert told.tell and "shape" in told.telling
     assert holes_tell(told, "everything")([reader]).value > 0.8 and holes_pull(told)([reader]).low > 0.2
-    assert estimate(exchange_cost(), [reader]).low > 0.3 * some.mean() > 0.2
 
 
 def test_without_a_second_class_the_pull_is_undefined_with_a_sentence():
