@@ -457,11 +457,22 @@ def _opened(content: bytes | Path, name: str) -> Iterator[Image.Image]:
                 raise InputError(
                     f"it has {image.height} x {image.width} pixels (height x width), and at most {MOST_PIXELS} may be"
                 )
+            _check_pages(image)
             yield image
     except UnidentifiedImageError as error:
         raise UnreadableError(_unreadable(name, "it is of no known format")) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableError(_unreadable(name, error)) from error
+
+
+def _check_pages(image: Image.Image) -> None:
+    """Refuse a TIFF of several pages of one size, of which Pillow would read the first alone."""
+    if isinstance(image, TiffImageFile) and (pages := image.n_frames) > 1:
+        size = image.size
+        image.seek(1)  # further pages may be smaller copies
+        if image.size == size:
+            raise InputError(f"it is a TIFF of {pages} pages of one size: save one picture in a file")
+        image.seek(0)
 
 
 def _check_lossless(image: Image.Image, nodata: NoData | None, name: str) -> None:

@@ -68,6 +68,12 @@ def test_numbers_without_a_known_range_are_refused(dtype, mode, tmp_path):
         decode_image(path.read_bytes(), str(path))
 
 
+def test_a_mask_of_several_pages_is_refused_with_their_number():
+    content = as_tiff(np.zeros((5, 9, 7), dtype=np.uint8), photometric="minisblack")
+    with pytest.raises(InputError, match=r"^'one' cannot be read as an image \(it is a TIFF of 5 pages of one size:"):
+        decode_mask(content, "binary", "one")
+
+
 @pytest.mark.parametrize(
     ("dtype", "options"),
     [(np.uint8, {}), (np.uint16, {"compression": "zlib"}), (np.uint16, {"planarconfig": "contig"})],
