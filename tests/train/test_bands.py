@@ -93,6 +93,14 @@ def test_hidden_pixels_of_bands_are_told_by_every_number_and_become_0(content, g
     assert image[:, ~HOLE].amax() > 0.1
 
 
+@pytest.mark.parametrize("tag", [gdal(7), {}], ids=["with a value", "without one"])
+def test_a_photograph_in_a_geotiff_is_hidden_where_it_holds_the_value_that_its_tag_calls_none(tag):
+    grey = np.where(HOLE, 7, 8 + BANDS[0] % 200).astype(np.uint8)
+    image, visible = Reading("nodata").decode(tiff(grey, **GREY, **tag), "a")
+    assert visible is not None and np.array_equal(~visible[0].numpy(), HOLE & bool(tag))
+    assert image.shape == (3, *HOLE.shape) and image.dtype == torch.uint8
+
+
 @pytest.mark.parametrize(
     ("content", "options", "said"),
     [
