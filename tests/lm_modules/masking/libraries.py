@@ -16,6 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -218,11 +219,16 @@ def boxes(name: str) -> dict[str, int | bool]:
         plain[:, :4] = clip_boxes(plain[:, :4], (640, 640))
         (all_found,) = non_max_suppression(layers(image[None], half[None])[0], iou_thres=0.7)
         (kept,) = masked([image], [half])
+        corner, frame = image[:, :100, :70], (0, 26, 0, 28)
+        within = F.pad(torch.ones(1, 100, 70, dtype=torch.bool), frame)
+        framed = layers(F.pad(corner, frame)[None], within[None])[0][0, 4:].amax(0)
+        (of_corner,) = masked([corner])
     shown = same["scores"] > 0.25
     found = torch.cat([same["boxes"], same["scores"][:, None], same["labels"][:, None]], 1)[shown]
     likely = kept["boxes"][kept["scores"] > 0.25]
     return {
         "each": answers_each_alone(layers), "coverage": follows_coverage(layers, name),
+        "frame": len(of_corner["scores"]) > 10 and bool(torch.isin(of_corner["scores"], framed).all()),
         "equal": torch.equal(plain, found), "found": len(likely), "hidden": hidden(likely),
         "found without": len(all_found), "hidden without": hidden(all_found),
     }  # fmt: skip

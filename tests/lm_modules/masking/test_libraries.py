@@ -51,7 +51,7 @@ def test_a_masked_yolo_finds_no_box_in_a_hidden_half_and_equals_yolo_with_nothin
     found = [each for name, each in results_of(library).items() if name.startswith("boxes")]
     assert len(found) == 2
     for each in found:
-        assert each["equal"] and each["each"] and each["coverage"] and each["found"] > 10
+        assert each["equal"] and each["each"] and each["coverage"] and each["frame"] and each["found"] > 10
         assert each["hidden without"] > 10 and each["hidden"] <= 1  # a box of which just half is visible
 
 
