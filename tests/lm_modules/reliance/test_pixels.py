@@ -94,4 +94,4 @@ def test_intervals_are_over_images_and_differences_are_paired():
     assert difference.value == pytest.approx((better - right).sum() / labelled.sum()) and difference.low > 0
     assert difference.high - difference.low < half
     nothing = PixelCounts(np.arange(3), np.arange(3), np.zeros((3, 3), dtype=int))
-    assert estimate(pixel_accuracy(), [nothing]).undefined_because.startswith("undefined because the mean number")
+    assert "no finite number" in estimate(pixel_accuracy(), [nothing]).undefined_because
