@@ -14,7 +14,7 @@ from maskrobust.augment import pad_batch
 from maskrobust.errors import InputError
 from maskrobust.lm_modules.masking import LayerMasking, UnsupportedNetworkError
 from tests.conftest import refused
-from tests.lm_modules.masking.architectures import initialised
+from tests.lm_modules.masking.architectures import COLUMNS, check, initialised
 from tests.lm_modules.masking.cases import Function, assert_close
 from tests.lm_modules.masking.networks import seeded
 
@@ -29,6 +29,34 @@ class Wav2Vec2Encoder(nn.Sequential):
             layers += [nn.GroupNorm(width, width)] if channels == 1 else []
             layers, channels = [*layers, nn.GELU()], width
         super().__init__(*layers)
+
+
+class UNet3d(nn.Module):
+    """Two steps down and up again, with transposed convolutions and skips."""
+
+    def __init__(self, width=4):
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv3d(1, width, 3, padding=1), nn.InstanceNorm3d(width, affine=True), nn.PReLU())
+        self.down = nn.Sequential(nn.Conv3d(width, 2 * width, 3, 2, 1), nn.BatchNorm3d(2 * width), nn.ReLU())
+        self.up = nn.ConvTranspose3d(2 * width, width, 2, 2)
+        self.last = nn.Conv3d(2 * width, 2, 1)
+
+    def forward(self, volumes):
+        first = self.first(volumes)
+        return self.last(torch.cat([first, self.up(self.down(first))], 1))
+
+
+NETWORKS = {
+    "wav2vec 2.0's encoder": (Wav2Vec2Encoder, (1, 1600)),
+    "U-Net": (UNet3d, (1, 8, 12, 10)),
+}
+
+
+@pytest.mark.parametrize(("name", "padding"), [(name, ["mean", "mirror"][at % 2]) for at, name in enumerate(NETWORKS)])
+def test_network_of_signals_or_volumes_has_all_six_properties(name, padding):
+    make, shape = NETWORKS[name]
+    network = initialised(seeded(make), (3, *shape))
+    assert check(network, shape, padding) == dict.fromkeys(COLUMNS, True)
 
 
 @torch.no_grad()
