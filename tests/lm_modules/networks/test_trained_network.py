@@ -52,6 +52,18 @@ def test_a_picture_is_brought_to_size_filled_and_normalised():
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("own", [None, "mean", "mirror"])
+@pytest.mark.parametrize("method", ["layer_masking", "layer_masking_mirror"])
+def test_hidden_pixels_cannot_matter_under_layer_masking(own, method):
+    images, visible, keys = question()
+    network = trained(LayerMasking(draw(), padding=own) if own else None)
+    predict = network.predictor(method)
+    torch.testing.assert_close(predict(images, visible, keys), trained().predictor(method)(images, visible, keys))
+    redrawn = torch.where(visible, images, torch.nan)
+    assert torch.equal(predict(images, visible, keys), predict(redrawn, visible, keys))
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(
     ("own", "expected"), [(None, "layer_masking"), ("mean", "mean"), ("layer_masking_mirror", "layer_masking_mirror")]
 )

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -192,3 +193,19 @@ def test_what_cannot_be_learnt_is_refused_in_one_sentence(weights):
     for paths, named in ((["layer4"], "'layer4'"), ([], "''"), (["avgpool"], "'avgpool'"), (["layer"], "'layer'")):
         with refused(ValueError, named, "conv1, bn1", match="trainable must be paths of modules of SmallResNet"):
             train_only(SmallResNet(), paths)
+
+
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that ended before the epoch ended")
+def test_a_training_that_goes_on_within_an_epoch_keeps_its_teacher_and_what_is_not_trained(weights, tmp_path):
+    def save(trainer, *_arguments):
+        trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt")
+
+    saving = pl.callbacks.LambdaCallback(on_train_batch_end=save)
+    fit(build(**DISTILLING, weights=weights), Scenes(), callbacks=[saving])
+    again = build(**DISTILLING)
+    trainer = make_trainer(2, limit_val_batches=0)
+    trainer.fit(again, datamodule=Scenes(), ckpt_path=tmp_path / "1.ckpt", weights_only=True)
+    assert trainer.global_step == 2
+    for name, value in torch.load(weights).items():
+        assert torch.equal(again.teacher.state_dict()[name], value)
+        assert name.startswith(("layer3.", "fc.")) or torch.equal(again.network.state_dict()[name], value)
