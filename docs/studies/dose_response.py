@@ -1,6 +1,7 @@
-"""Tables of the study of doses, by its plan, and all its rows: python dose_response.py DIR, where `claim` has written.
+"""Tables of the study of doses, by its plan, and all its rows: python dose_response.py DIR ..., where `claim` has written.
 
-Writes dose_response.csv beside this file: each network under each way of hiding, as fractions.
+One folder for each stage, of which the fill is read. Writes dose_response.csv beside this file: each network under each
+way of hiding, as fractions.
 """
 
 import csv
@@ -17,10 +18,20 @@ MEASURES = ("clean_accuracy", "retention", "shape_choice", "silhouette_accuracy"
 """`retention` here is the accuracy with half of the patches hidden."""
 
 
-def main(folder: Path) -> None:
+def main(folders: list[Path]) -> None:
     """Print the tables and write the rows."""
+    rows = [row for folder in folders for row in _stage(folder)]
+    with Path(__file__).with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["fill", "training", "tested", "seed", *MEASURES])
+        writer.writerows(rows)
+
+
+def _stage(folder: Path) -> Iterator[list[str | int]]:
+    """Print the tables of one fill; its rows."""
     claim = json.loads((folder / "claim.json").read_text())
     seeds, arms = claim["seeds"], claim["arms"]
+    (fill,) = (method for method in claim["methods"] if method != "layer_masking")
     of = {}  # measure, arm, method: values by seed
     for row in claim["rows"]:
         if row["measure"] in MEASURES and row["seed"] is not None and not row["compared_with"]:
@@ -28,38 +39,37 @@ def main(folder: Path) -> None:
     values = {key: np.array([found[seed] for seed in seeds]) for key, found in of.items()}
     growth = {arm: _growth(folder, arm, seeds) for arm in arms}
 
-    tested = ("black", "layer masking")
+    tested = (fill, "layer masking")
     columns = [
         "training",
         *(f"choices, {each}" for each in tested),
         "clean",
         *(f"half hidden, {each}" for each in tested),
     ]
-    print(f"| {' | '.join(columns)} | growth |\n|{'---|' * 7}")
+    print(f"\n| {' | '.join(columns)} | growth |\n|{'---|' * 7}")
     for arm, settings in arms.items():
-        cells = [_interval(values["shape_choice", arm, method]) for method in ("black", "layer_masking")]
-        cells += [f"{100 * values['clean_accuracy', arm, 'black'].mean():.1f} %"]
-        cells += [f"{100 * values['retention', arm, method].mean():.1f} %" for method in ("black", "layer_masking")]
+        cells = [_interval(values["shape_choice", arm, method]) for method in (fill, "layer_masking")]
+        cells += [f"{100 * values['clean_accuracy', arm, fill].mean():.1f} %"]
+        cells += [f"{100 * values['retention', arm, method].mean():.1f} %" for method in (fill, "layer_masking")]
         print(f"| {settings['title']} | {' | '.join(cells)} | {100 * growth[arm]:+.1f} |")
 
-    pairs = {}
+    pairs, clean = {}, {}
     for family in FAMILIES:
-        augmented = values["shape_choice", f"{family}_60", "black"]
-        pairs[f"{family} − no masks, black"] = augmented - values["shape_choice", "no_masks", "black"]
+        augmented = values["shape_choice", f"{family}_60", fill]
+        pairs[f"{family} − no masks, {fill}"] = augmented - values["shape_choice", "no_masks", fill]
         pairs[f"{family} − layer masking"] = augmented - values["shape_choice", "layer_masking", "layer_masking"]
+        clean[family] = values["clean_accuracy", f"{family}_60", fill] - values["clean_accuracy", "no_masks", fill]
     corrected = _holm([float(stats.ttest_1samp(each, 0).pvalue) for each in pairs.values()])
     print("\n| pair, at 60 % of images | points | p, Holm |\n|---|---|---|")
     for (name, difference), p in zip(pairs.items(), corrected, strict=True):
         print(f"| {name} | {_interval(difference)} | {p:.2g} |")
+    print("\nclean accuracy minus no masks:", {family: _interval(each) for family, each in clean.items()})
 
-    with Path(__file__).with_suffix(".csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["training", "tested", "seed", *MEASURES])
-        for arm in arms:
-            for method in claim["methods"]:
-                for place, seed in enumerate(seeds):
-                    row = [f"{values[measure, arm, method][place]:.6g}" for measure in MEASURES]
-                    writer.writerow([arm, method, seed, *row])
+    for arm in arms:
+        for method in claim["methods"]:
+            for place, seed in enumerate(seeds):
+                measured = [f"{values[measure, arm, method][place]:.6g}" for measure in MEASURES]
+                yield [fill, arm, method, seed, *measured]
 
 
 def _growth(folder: Path, arm: str, seeds: list[int]) -> float:
@@ -89,4 +99,4 @@ def _holm(p_values: list[float]) -> list[float]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main([Path(each) for each in sys.argv[1:]])
