@@ -1,7 +1,7 @@
-"""Tables of the study of doses, by its plan, and all its rows: python dose_response.py DIR ..., where `claim` has written.
+"""Tables of the study of doses, by its plan, and all its rows: python dose_response.py DIR ...
 
-One folder for each stage, of which the fill is read. Writes dose_response.csv beside this file: each network under each
-way of hiding, as fractions.
+A folder for each stage, where `claim` has written, and of which the fill is read. Writes dose_response.csv beside this
+file: each network under each way of hiding, as fractions.
 """
 
 import csv
