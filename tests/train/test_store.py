@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 from contextlib import nullcontext
 from dataclasses import fields
 from pathlib import Path
@@ -77,18 +78,34 @@ def test_the_first_of_two_processes_to_finish_counts_and_the_other_takes_its_ent
     assert list(store.root.iterdir()) == [store.root / "a"]
 
 
-def test_an_interrupted_entry_leaves_its_files_to_the_next_call_with_the_same_settings(store):
+def test_an_interrupted_entry_leaves_its_files_to_the_next_call_with_the_same_settings(store, tmp_path):
     def interrupted(folder):
         write("after one epoch")(folder)
         raise SystemExit(143)
 
     with pytest.raises(SystemExit):
         store.get_or_make("a", interrupted)
-    found = store.newest_unfinished("a", "text")
-    assert found is not None and found.read_text() == "after one epoch" and store.get("a") is None
-    assert Store(store.root, {"seed": 2}).newest_unfinished("a", "text") is None
+    found = store.copy_newest_unfinished("a", "text", tmp_path)
+    assert found == tmp_path / "text" and found.read_text() == "after one epoch" and store.get("a") is None
+    assert Store(store.root, {"seed": 2}).copy_newest_unfinished("a", "text", tmp_path) is None
     store.get_or_make("a", write("whole"))
     assert list(store.root.iterdir()) == [store.root / "a"]
+
+
+def test_a_file_that_its_process_takes_away_as_it_is_found_is_left_to_it(store, tmp_path, monkeypatch):
+    def interrupted(folder):
+        write("after one epoch")(folder)
+        raise SystemExit(143)
+
+    def copy_too_late(file, folder):
+        file.unlink()
+        return copy(file, folder)
+
+    with pytest.raises(SystemExit):
+        store.get_or_make("a", interrupted)
+    copy = shutil.copy2
+    monkeypatch.setattr("shutil.copy2", copy_too_late)
+    assert store.copy_newest_unfinished("a", "text", tmp_path) is None and not (tmp_path / "text").exists()
 
 
 def test_a_full_disk_is_no_entry_of_another_process(store):

@@ -63,7 +63,7 @@ def train(config: ClaimConfig, run: StoredRun, folder: Path, progress: ClaimProg
         num_sanity_val_steps=0,
     )
     config.data.order_seed = run.seed
-    state = run.trained.newest_unfinished(run.folder.name, STATE)
+    state = run.trained.copy_newest_unfinished(run.folder.name, STATE, folder)
     trainer.fit(classifier, datamodule=config.data, ckpt_path=state, weights_only=True)
     (folder / STATE).unlink(missing_ok=True)
     weights = {key: value.contiguous() for key, value in classifier.network.state_dict().items()}

@@ -100,13 +100,19 @@ class Store:
             note_progress()
         return folder
 
-    def newest_unfinished(self, key: str, name: str) -> Path | None:
-        """The newest file of a name in the unfinished folders of an entry with these settings; None for none.
+    def copy_newest_unfinished(self, key: str, name: str, folder: Path) -> Path | None:
+        """The newest file of a name in the unfinished folders of an entry with these settings, copied; None for none.
 
-        It is read and left where it is, so it does not matter whether the process that wrote it is still alive.
+        It is read and left where it is, so it does not matter whether the process that wrote it is still alive, and
+        takes it away meanwhile.
         """
-        files = self.root.glob(f"{escape(self._unfinished(key))}*/{name}")
-        return max(files, key=lambda file: file.stat().st_mtime, default=None)
+        while True:
+            files = self.root.glob(f"{escape(self._unfinished(key))}*/{name}")
+            try:
+                newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+                return None if newest is None else Path(shutil.copy2(newest, folder))
+            except FileNotFoundError:
+                continue
 
     def _unfinished(self, key: str) -> str:
         """How the names of unfinished folders with these settings begin."""
