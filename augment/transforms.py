@@ -20,12 +20,12 @@ from torch import Tensor
 
 from maskrobust.augment.batch import Batch, in_unit_range
 from maskrobust.augment.families.bank import SilhouetteBank
-from maskrobust.augment.families.mask_family import build_family, family_needs
+from maskrobust.augment.families.mask_family import build_family, family_needs, read_families
 from maskrobust.augment.fills.colours import check_mean
 from maskrobust.augment.fills.drawing import FILLS, FillName, apply_fill
 from maskrobust.augment.policy import IMAGENET_MEAN
 from maskrobust.augment.random import fold_in
-from maskrobust.errors import InputError, check_at_least, check_within
+from maskrobust.errors import InputError, check_within
 
 
 def _as_plane(visible: NDArray[Any] | None, size: tuple[int, ...]) -> NDArray[Any]:
@@ -113,19 +113,19 @@ class HideRegions(NoOp):
         p: float = 0.5,
     ) -> None:
         check_within("[0, 1]", "p", p)
-        check_at_least("patch_size", int(np.min(patch_size)), 1)
+        options = {"hidden_fraction": hidden_fraction, "patch_size": patch_size}
+        (checked,) = read_families({"patches": options}, "family")
         super().__init__(p=p)
         self.family = family
         self.fill = fill
-        self.hidden_fraction = (*hidden_fraction,)
-        self.patch_size = patch_size
+        self.hidden_fraction, self.patch_size = (checked.options[name] for name in options)
         check_mean(mean)
         self.mean = tuple(mean)
         self.bank = bank
         FILLS.find(fill, "fill")
         self._needs = family_needs(family, "family")
         self._family = build_family(
-            family, hidden_fraction=hidden_fraction, patch_size=patch_size, bank=self.bank, option="family"
+            family, hidden_fraction=self.hidden_fraction, patch_size=self.patch_size, bank=bank, option="family"
         )
 
     def __call__(self, *args: Any, force_apply: bool = False, **data: Any) -> Any:

@@ -108,9 +108,10 @@ def build_family(
     settings = {"hidden_fraction": hidden_fraction, "patch_size": patch_size}
     families = list[tuple[MaskFamily, float]]()
     for _, entry, weight, options in (each for each in read_families(choice, option) if each.weight > 0):
-        if bank is None and "bank" in entry.inputs:
+        if "bank" in entry.inputs and not isinstance(bank, SilhouetteBank):
+            given = "none" if bank is None else type(bank).__name__
             raise InputError(
-                f"mask family '{entry.name}' draws from a SilhouetteBank, got none; build one with "
+                f"mask family '{entry.name}' draws from a SilhouetteBank, got {given}; build one with "
                 "SilhouetteBank.from_batches."
             )
         taken = {name: value for name, value in settings.items() if name in entry.options}

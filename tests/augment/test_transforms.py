@@ -180,9 +180,12 @@ def test_who_wants_the_version_check_keeps_it(given, kept, monkeypatch):
     [
         ({"p": 1.5}, r"p must lie in \[0, 1\], got 1.5"),
         ({"patch_size": (8, 0)}, "patch_size must be at least 1, got 0"),
+        ({"patch_size": 2.5}, "patch_size .* must be of type"),
+        ({"hidden_fraction": 0.5}, "hidden_fraction .* must be of type"),
         ({"hidden_fraction": (0.9, 0.1)}, "hidden_fraction must be a range"),
         ({"fill": "blak"}, "did you mean black"),
         ({"family": "silhouettes"}, "draws from a SilhouetteBank, got none"),
+        ({"family": "silhouettes", "bank": 3}, "draws from a SilhouetteBank, got int"),
     ],
 )
 def test_a_wrong_argument_is_refused_where_the_transform_is_made(options, said):

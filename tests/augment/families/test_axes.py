@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 import torch
 
-from maskrobust.augment import FAMILIES, Batch, build_family, sample_keys
+from maskrobust.augment import FAMILIES, Batch, SilhouetteBank, build_family, sample_keys
 from maskrobust.errors import InputError
 from tests.conftest import refused
 
@@ -63,7 +63,9 @@ def test_rectangles_are_boxes_exact_to_half_a_row_and_half_a_column_of_each_slic
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name not in OF_ANY_AXES])
 @pytest.mark.parametrize("size", [(9,), (4, 5, 6)])
 def test_other_families_say_that_they_are_for_images(name, size):
-    family = build_family(name, bank=object() if "bank" in FAMILIES[name].inputs else None)
+    images = batch_of(8, 8)
+    bank = SilhouetteBank.from_batches([Batch(IDS, images.images, torch.ones_like(images.images[:, :1]).bool(), IDS)])
+    family = build_family(name, bank=bank)
     with refused(InputError, match=rf"mask family '{name}' is for images \(B, C, H, W\), got"):
         family(sample_keys(0, IDS), batch_of(*size))
 
