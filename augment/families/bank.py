@@ -72,8 +72,8 @@ class SilhouetteBank(_Rows):
         Raises:
             InputError: no batch holds a non-empty object mask, or batches differ in size.
         """
-        annotated = (batch.select(batch.object_mask.flatten(1).any(dim=1)) for batch in batches)
-        found = [(each.object_mask.cpu(), each.labels.cpu(), each.ids.cpu()) for each in annotated]
+        annotated = ((batch, batch.object_mask.flatten(1).any(dim=1)) for batch in batches)
+        found = [(batch.object_mask[of].cpu(), batch.labels[of].cpu(), batch.ids[of].cpu()) for batch, of in annotated]
         if not found:
             raise InputError("a silhouette bank needs at least one batch, got none; give it a split that is not empty.")
         return cls(*_collected("a silhouette bank holds masks", found, object_of))
