@@ -238,15 +238,13 @@ def without_training(rule: DecisionRule, baseline: str, pairs: Sequence[Pair]) -
 def known_before(config: ClaimConfig) -> Sequence[str]:
     """What so few seeds cannot decide, as sentences; none where there are enough."""
     seeds, arms = len(config.seeds), sum(arm.augmentation_only for arm in config.arms.values())
-    return (
-        [few]
-        if (few := few_seeds(seeds))
-        else [
-            f"Refuting {pairs} pair{'s' * (pairs > 1)} takes {least} seeds, got {seeds}."
-            for pairs in dict.fromkeys((arms, arms * len(config.evaluation.fills)))
-            if seeds < (least := least_seeds(pairs, config.rule))
-        ]
-    )
+    if few := few_seeds(seeds):
+        return [few]
+    return [
+        f"Refuting {pairs} pair{'s' * (pairs > 1)} takes {least} seeds, got {seeds}."
+        for pairs in dict.fromkeys((arms, arms * len(config.evaluation.fills)))
+        if seeds < (least := least_seeds(pairs, config.rule))
+    ]
 
 
 def _own(rule: DecisionRule, pairs: Sequence[Pair]) -> Verdict:
