@@ -128,7 +128,8 @@ def plain(network: nn.Module) -> Callable[..., Any]:
     """The network without layer masking, called as torchvision's are: YOLO's own boxes and losses."""
     if isinstance(network, RetinaNet):
         return network
-    return lambda images, targets=None: MaskedDetector(network)(images, None, targets)
+    detector = MaskedDetector(network)
+    return lambda images, targets=None: detector(images, None, targets)
 
 
 def kept(boxed: dict[str, Tensor], visible: Tensor) -> dict[str, Tensor]:
@@ -142,6 +143,9 @@ def train(kind: str, seed: int) -> dict[str, nn.Module]:
     generator = torch.Generator().manual_seed(seed)
     make, trainings = NETWORKS[kind]
     networks = {name: make(seed).train() for name in trainings}
+    detectors = {name: plain(network) for name, network in networks.items()}
+    if "masked" in networks:
+        detectors["masked"] = MaskedDetector(networks["masked"], LEAST_VISIBLE)
     optimisers = {name: torch.optim.AdamW(each.parameters()) for name, each in networks.items()}
     schedules = [torch.optim.lr_scheduler.OneCycleLR(each, 3e-3, STEPS) for each in optimisers.values()]
     for _ in range(STEPS):
@@ -150,11 +154,11 @@ def train(kind: str, seed: int) -> dict[str, nn.Module]:
         black = [image * shown for image, shown in zip(images, visible, strict=True)]
         for name, network in networks.items():
             if name == "masked":
-                losses = MaskedDetector(network, LEAST_VISIBLE)(images, visible, targets)
+                losses = detectors[name](images, visible, targets)
             elif name == "painted":
-                losses = plain(network)(black, [*map(kept, targets, visible)])
+                losses = detectors[name](black, [*map(kept, targets, visible)])
             else:
-                losses = plain(network)(images, targets)
+                losses = detectors[name](images, targets)
             optimisers[name].zero_grad()
             sum(losses.values()).backward()
             nn.utils.clip_grad_norm_(network.parameters(), 5.0)
