@@ -56,9 +56,13 @@ class Run:
 
 
 class Ruled(Watched):
-    """A tensor whose functions rules compute.
+    """A tensor whose functions rules compute; see `masked.Masked`.
 
     Attributes:
+        features: the same memory as a plain tensor, without the mask.
+        with_fresh: the same of features that nobody else holds.
+        as_plain: a plain tensor of its own with 0 at hidden positions.
+        take_positions_of: be where other features are, from now on.
         run: the pass that it belongs to; None outside of any.
         branches: the maps of several branches, where it is these stacked along axis 0.
         counts: of how many visible positions each value is the mean, in a shape that broadcasts against the features;
@@ -67,6 +71,10 @@ class Ruled(Watched):
             written back to.
     """
 
+    features: Tensor
+    with_fresh: Callable[[Tensor], Self]
+    as_plain: Callable[[], Tensor]
+    take_positions_of: Callable[[Self], None]
     run: Run | None
     branches: tuple[VisibleMap, ...] | None
     counts: Tensor | None
@@ -92,23 +100,6 @@ class Ruled(Watched):
             if func in ANSWERED:
                 return _answer(func, args, kwargs or {})
             return apply_rule(func, rule_of(func), args, kwargs or {})
-
-    @property
-    def features(self) -> Tensor:
-        """The same memory as a plain tensor, without the mask."""
-        raise NotImplementedError
-
-    def with_fresh(self, features: Tensor) -> Self:
-        """The same of features that nobody else holds."""
-        raise NotImplementedError
-
-    def as_plain(self) -> Tensor:
-        """A plain tensor of its own with 0 at hidden positions."""
-        raise NotImplementedError
-
-    def take_positions_of(self, other: Self) -> None:
-        """Be where other features are, from now on."""
-        raise NotImplementedError
 
 
 _RENAMED = {"axis": "dim", "keepdims": "keepdim"}

@@ -148,14 +148,15 @@ def mirrored_places(visible: Tensor, rings: int, inside: Tensor | None = None) -
     size, beyond = 2 * reach + 1, axes * rings * rings + 1
     unit = size**axes
     kind = torch.int32 if 2 * beyond * unit < 2**31 else torch.int64
-    steps = torch.arange(-reach, reach + 1, device=visible.device, dtype=kind)
     # A number for each position: squared distance, then rows, then columns to q; the least over each axis in turn.
     keys = torch.where(visible[:, 0], 0, beyond * unit).to(kind)
     for axis in range(axes):
         behind = axes - 1 - axis
-        costs = steps * steps * unit + (steps + reach) * size**behind
         framed = F.pad(keys, (0, 0) * behind + (reach, reach), value=beyond * unit)
-        keys = (framed.unfold(axis + 1, size, 1) + costs).amin(dim=-1).clamp(max=beyond * unit)
+        keys = torch.full_like(keys, beyond * unit)
+        for index, away in enumerate(range(-reach, reach + 1)):
+            shifted = framed.narrow(axis + 1, index, lengths[axis])
+            keys = torch.minimum(keys, shifted + (away * away * unit + index * size**behind))
     in_reach = keys < beyond * unit
     own = mirrored = nearest = torch.zeros((), dtype=torch.int64, device=visible.device)
     is_inside = torch.ones_like(in_reach)

@@ -77,7 +77,7 @@ class Masked(Ruled):
         return torch.unflatten(self, *args, **kwargs)
 
     @property
-    def features(self) -> Tensor:
+    def features(self) -> Tensor:  # type: ignore[override]
         """The same memory as a plain tensor, without the mask."""
         with torch._C.DisableTorchFunctionSubclass():
             if type(self) is Masked and not torch.compiler.is_compiling():

@@ -8,7 +8,6 @@ only these rows costs far less than padding everywhere. `functional` does the sa
 which cannot trace how many positions a ring has.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -17,6 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,9 +36,6 @@ from maskrobust.lm_modules.masking.torch_private import is_traced, is_transforme
 
 _Array = NDArray[Any]
 _Map = NDArray[np.bool_]
-
-_IN_CACHE = 200_000
-"""Positions that are planned together: their keys stay in a core's cache."""
 
 _COUNTS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1, dtype=np.int64)
 _WEIGHTS = (1.0 / _COUNTS.clip(min=1)).astype(np.float32)
@@ -174,42 +171,26 @@ def ring_rows(visible: Tensor, inside: Tensor | None = None) -> Iterator[RingRow
 
 
 def _ring_rows_of_volumes(visible: Tensor, inside: Tensor | None) -> Iterator[RingRows]:
-    """`ring_rows` for any number of axes: the neighbours of each row of a ring are looked up one by one."""
-    size = visible.shape[2:]
-    frame = ((0, 0), *((1, 1) for _ in size))
+    """`ring_rows` for volumes: the neighbours of each row of a ring are looked up one by one."""
+    frame, size = ((0, 0), (1, 1), (1, 1), (1, 1)), visible.shape[2:]
     known = np.pad(visible[:, 0].numpy(), frame)
     hidden = np.pad((~visible if inside is None else inside & ~visible)[:, 0].numpy(), frame)
-    within = (slice(None), *(slice(1, -1) for _ in size))
-    ways = np.stack(np.meshgrid(*[[-1, 0, 1]] * len(size), indexing="ij"), -1).reshape(-1, len(size))
-    ways = np.delete(ways, len(ways) // 2, axis=0)
-    steps, framed_steps = (ways @ np.array(_strides(shape)) for shape in (size, known.shape[1:]))
+    row_of = np.pad(np.arange(visible.numel()).reshape(-1, *size), frame).ravel()
+    cube = np.arange(known[0].size).reshape(known.shape[1:])[:3, :3, :3].ravel()
+    steps = np.delete(cube - cube[13], 13)
     while True:
-        near = known
-        for axis in range(1, known.ndim):  # hidden positions beside known ones: one axis after the other
-            grown = near.copy()
-            ahead, behind = (_along(axis, part) for part in (slice(1, None), slice(None, -1)))
-            grown[ahead] |= near[behind]
-            grown[behind] |= near[ahead]
-            near = grown
-        in_ring = near & hidden
-        rows = np.flatnonzero(in_ring[within])
-        if rows.size == 0:
+        near = F.max_pool3d(torch.from_numpy(known).float(), kernel_size=3, stride=1, padding=1).numpy() > 0
+        places = np.flatnonzero(near & hidden)
+        if places.size == 0:
             return
-        is_known = known.ravel()[np.flatnonzero(in_ring)[:, None] + framed_steps]
+        around = places[:, None] + steps
+        is_known = known.ravel()[around]
         counts = is_known.sum(axis=1)
-        neighbours = (rows[:, None] + steps)[is_known]
         weights = (1.0 / counts).astype(np.float32).repeat(counts)
-        yield RingRows(*map(torch.from_numpy, (rows, neighbours, counts.cumsum() - counts, weights)))
-        known |= in_ring
-        hidden &= ~in_ring
-
-
-def _strides(size: Sequence[int]) -> list[int]:
-    return [math.prod(size[axis + 1 :]) for axis in range(len(size))]
-
-
-def _along(axis: int, part: slice) -> tuple[slice, ...]:
-    return (*[slice(None)] * axis, part)
+        arrays = row_of[places], row_of[around][is_known], counts.cumsum() - counts, weights
+        yield RingRows(*map(torch.from_numpy, arrays))
+        known.flat[places] = True
+        hidden.flat[places] = False
 
 
 def mirrored_rows(visible: Tensor, rings: int, inside: Tensor | None = None) -> RowPlan:
@@ -220,56 +201,11 @@ def mirrored_rows(visible: Tensor, rings: int, inside: Tensor | None = None) -> 
         rings: at least 1.
         inside: as there.
     """
-    positions = visible[:, 0].cpu().numpy()
-    batch, number = len(positions), positions[0].size
-    at_once = max(1, _IN_CACHE // number)
-    parts = [_mirrored_rows(positions[start : start + at_once], rings) for start in range(0, batch, at_once)]
-    shifted = [part + index * at_once * number for index, part in enumerate(parts)]
-    rows, copied = torch.from_numpy(np.concatenate(shifted, axis=1)).to(visible.device)
-    if inside is not None:
-        is_filled = inside.flatten()[rows]
-        rows, copied = rows[is_filled], copied[is_filled]
-    return RowPlan([CopiedRows(rows, copied)] if len(rows) else [])
-
-
-def _mirrored_rows(positions: _Map, rings: int) -> NDArray[np.int64]:
-    """The rows that are filled, and those that they copy, (2, N).
-
-    Keys as in `functional.mirrored_places`, whose steps are slices of one flat array here: `reach` hidden columns end
-    each line, as many hidden lines each image, and both precede the first image.
-    """
-    batch, *lengths = positions.shape
-    axes = len(lengths)
-    reach = math.isqrt(axes * rings * rings)
-    size, longer = 2 * reach + 1, [length + reach for length in lengths]
-    unit, strides, framed_strides = size**axes, _strides(lengths), _strides(longer)
-    beyond = (axes * rings * rings + 1) * unit
-    dtype = np.min_scalar_type(beyond + (reach * reach + 1) * unit)
-    start, total = reach * sum(framed_strides), batch * math.prod(longer)
-    framed = np.zeros(total + 2 * start, np.bool_)
-
-    def images(flat: _Array) -> _Array:
-        return flat.reshape(batch, *longer)[(slice(None), *map(slice, lengths))]
-
-    images(framed[start : start + total])[...] = positions
-    keys = np.where(framed, dtype.type(0), dtype.type(beyond))
-    for axis, stride in enumerate(framed_strides):
-        tie = size ** (axes - 1 - axis)
-        length = keys.size - 2 * reach * stride
-        nearest, shifted = np.full(length, beyond, dtype), np.empty(length, dtype)
-        for index, step in enumerate(range(-reach, reach + 1)):
-            cost = dtype.type(step * step * unit + index * tie)
-            np.add(keys[index * stride : index * stride + length], cost, out=shifted)
-            np.minimum(nearest, shifted, out=nearest)
-        keys = nearest
-    filled = np.zeros(total, np.bool_)
-    images(filled)[...] = (images(keys) >= unit) & (images(keys) < beyond)
-    rows, places = np.flatnonzero(images(filled)), np.flatnonzero(filled)
-    found = keys.take(places).astype(np.int64)
-    ways = [found // size ** (axes - 1 - axis) % size - reach for axis in range(axes)]
-    moved = sum(way * stride for way, stride in zip(ways, framed_strides, strict=True))
-    steps = np.where(framed.take(places + start + 2 * moved), 2, 1)
-    return np.stack([rows, rows + steps * sum(way * stride for way, stride in zip(ways, strides, strict=True))])
+    places = functional.mirrored_places(visible, rings, inside)
+    batch, number = places.shape
+    copied = (places + torch.arange(0, batch * number, number)[:, None]).flatten()
+    rows = (copied != torch.arange(batch * number)).nonzero().flatten()
+    return RowPlan([CopiedRows(rows, copied[rows])] if len(rows) else [])
 
 
 PADDINGS: dict[str, Callable[..., RowPlan]] = {

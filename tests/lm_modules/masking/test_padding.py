@@ -97,21 +97,6 @@ def test_of_two_nearest_positions_the_topmost_and_then_the_leftmost_is_mirrored_
     assert dense(features.flip(3), visible.flip(3), 1, padding="mirror")[0, 0, 1, 1] == 5
 
 
-@pytest.mark.parametrize(
-    ("size", "rings"), [*product([(3, 17), (40, 40), (23,)], [1, 3, 100]), ((4, 9, 7), 1), ((4, 9, 7), 4)]
-)
-def test_the_mirrored_places_of_a_cpu_are_those_of_an_accelerator(size, rings, monkeypatch):
-    visible, number = draw_visible(*size), math.prod(size)
-    expected = functional.mirrored_places(visible, rings) + torch.arange(6)[:, None] * number
-    for images_at_once in (6, 2):
-        monkeypatch.setattr(morphology, "_IN_CACHE", images_at_once * number)
-        places = torch.arange(visible.numel())
-        for part in PADDINGS["mirror"](visible, rings):
-            assert not visible.flatten()[part.rows].any() and visible.flatten()[part.neighbours].all()
-            places[part.rows] = part.neighbours
-        assert torch.equal(places.view(6, -1), expected)
-
-
 WINDOWS = [
     # kernel, stride, (left, right, top, bottom), dilation
     ((1, 1), (2, 2), (0, 0, 0, 0), (1, 1)),
