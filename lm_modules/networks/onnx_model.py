@@ -50,7 +50,6 @@ def onnx_model(
     network: nn.Module,
     size: tuple[int, int],
     *,
-    any_sizes: bool = False,
     output: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> bytes:
@@ -67,8 +66,6 @@ def onnx_model(
         network: a `LayerMasking`, or a module around one, in eval mode on a CPU. It takes images (B, 3, H, W) float32
             and `visible` (B, 1, H, W) bool, and returns a tensor, or a structure of tensors.
         size: height and width of the images; where sizes are free, those of the export.
-        any_sizes: have a third input, `sizes` (B, 2) int64: height and width of each image at the top left of its
-            canvas, whose own size is `size`. `network` takes it by this name; see `LayerMasking.forward`.
         output: name of the output of a network that returns one tensor; by default torch names it.
         metadata: what the file says of itself: its `metadata_props`.
 
@@ -84,14 +81,13 @@ def onnx_model(
         raise InputError("an ONNX file needs a network in eval mode, got one in training mode; call its eval().")
     with library_needed():
         import_module("onnx"), import_module("onnxruntime"), import_module("onnxscript")
-    _refuse_rows(network, _example(1, size, any_sizes=False))
-    if not any_sizes:
-        try:
-            return _checked_model(network, size, output=output, metadata=metadata, is_free=True)
-        except Exception as error:  # a network may refuse other sizes by any error
-            logging.getLogger(__name__).debug("height and width are not left free: %s", error)
+    _refuse_rows(network, _example(1, size))
     try:
-        return _checked_model(network, size, any_sizes=any_sizes, output=output, metadata=metadata)
+        return _checked_model(network, size, output=output, metadata=metadata, is_free=True)
+    except Exception as error:  # a network may refuse other sizes by any error
+        logging.getLogger(__name__).debug("height and width are not left free: %s", error)
+    try:
+        return _checked_model(network, size, output=output, metadata=metadata)
     except torch.onnx.OnnxExporterError as error:
         if isinstance(error.__cause__, InputError):
             raise
@@ -118,13 +114,12 @@ def _checked_model(
     network: nn.Module,
     size: tuple[int, int],
     *,
-    any_sizes: bool = False,
     is_free: bool = False,
     output: str | None,
     metadata: Mapping[str, str] | None,
 ) -> bytes:
     """What `onnx_model` returns, with free height and width where `is_free`."""
-    example = _example(_BATCHES[1], size, any_sizes)
+    example = _example(_BATCHES[1], size)
     names = {0: "batch", 2: "height", 3: "width"} if is_free else {0: "batch"}
     free = {axis: torch.export.Dim.DYNAMIC for axis in names}
     program = torch.onnx.export(
@@ -143,22 +138,18 @@ def _checked_model(
     model: bytes = proto.SerializeToString()
     height, width = size
     others = [(3 * height // 4 | 1, width + 5), (height + 9, 2 * width // 3 | 1), (height + 5, width + 11)]
-    examples = [_example(batch, size, any_sizes) for batch in _BATCHES]
-    _check(model, network, [*examples, *(_example(2, each, any_sizes) for each in others if is_free)])
+    examples = [_example(batch, size) for batch in _BATCHES]
+    _check(model, network, [*examples, *(_example(2, each) for each in others if is_free)])
     return model
 
 
-def _example(batch: int, size: tuple[int, int], any_sizes: bool) -> dict[str, Tensor]:
-    """Pictures of noise in [0, 1] of which half of the patches are visible, of up to a quarter less than `size`."""
+def _example(batch: int, size: tuple[int, int]) -> dict[str, Tensor]:
+    """Pictures of noise in [0, 1] of which half of the patches are visible."""
     generator = torch.Generator().manual_seed(batch)
     images = torch.rand(batch, 3, *size, generator=generator)
     keys = batch + torch.arange(batch)
     visible = patches(keys, *size, hidden_fraction=(0.5, 0.5), patch_size=max(1, min(size) // 8))
-    inputs = {"images": images, "visible": visible}
-    if not any_sizes:
-        return inputs
-    less = torch.rand(batch, 2, generator=generator) / 4
-    return inputs | {"sizes": torch.tensor(size) - (less * torch.tensor(size)).long()}
+    return {"images": images, "visible": visible}
 
 
 def _check(model: bytes, network: nn.Module, examples: Sequence[Mapping[str, Tensor]]) -> None:

@@ -64,9 +64,9 @@ def assert_close(given, expected):
     assert (given - expected).abs().max() <= TOLERANCE * expected.abs().max()
 
 
-def in_onnx_runtime(masked, **options):
+def in_onnx_runtime(masked):
     """What an ONNX file of the network computes, and the operators that it is made of."""
-    model = onnx_model(masked, (SIZE, SIZE), **options)
+    model = onnx_model(masked, (SIZE, SIZE))
     session = onnxruntime.InferenceSession(model)
 
     def run(**inputs):
@@ -88,24 +88,6 @@ def test_onnx_runtime_gives_the_same_logits_for_other_masks_and_batches_and_what
         assert_close(run(images=images, visible=torch.ones_like(visible)), network(images))
         for hidden_value in (math.nan, -1e30):
             assert torch.equal(run(images=torch.where(visible, images, hidden_value), visible=visible), logits)
-
-
-@torch.no_grad()
-def test_onnx_runtime_answers_each_image_of_a_batch_of_several_sizes_as_if_it_were_alone():
-    masked = modern()
-    run, operators = in_onnx_runtime(masked, any_sizes=True)
-    assert operators.count("Where") == 3, "the input, which may be NaN, what lies beyond an image, channels last"
-    sizes = torch.tensor([[SIZE, 19], [17, 25], [23, SIZE], [SIZE, SIZE]])
-    images = IMAGES[4:].clone()
-    for image, (height, width) in zip(images, sizes.tolist(), strict=True):
-        image[:, height:] = image[:, :, width:] = math.nan
-    alone = [
-        masked(image[None, :, :height, :width], visible[None, :, :height, :width])
-        for image, visible, (height, width) in zip(images, VISIBLE[4:], sizes.tolist(), strict=True)
-    ]
-    assert_close(run(images=images, visible=VISIBLE[4:], sizes=sizes), torch.cat(alone))
-    whole = {"images": IMAGES, "visible": VISIBLE, "sizes": torch.full((8, 2), SIZE)}
-    assert_close(run(**whole), masked(IMAGES, VISIBLE))
 
 
 class OfSizes(nn.Module):
