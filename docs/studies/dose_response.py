@@ -74,9 +74,9 @@ def _stage(folder: Path) -> Iterator[list[str | int]]:
 
 def _growth(folder: Path, arm: str, seeds: list[int]) -> float:
     """How much the mean validation accuracy over seeds grows in the last epoch."""
-    curves = np.array([list(_curve(folder / "arms" / arm / f"seed-{seed}" / "log" / "metrics.csv")) for seed in seeds])
-    last = curves.mean(axis=0)[-2:]
-    return float(last[1] - last[0])
+    curves = [[*_curve(folder / "arms" / arm / f"seed-{seed}" / "log" / "metrics.csv")] for seed in seeds]
+    last, before = (np.mean([curve[place] for curve in curves]) for place in (-1, -2))  # one resumed lacks the first
+    return float(last - before)
 
 
 def _curve(path: Path) -> Iterator[float]:
