@@ -83,14 +83,14 @@ class _Header(tarfile.TarInfo):
     """A header; tarfile takes a shard that breaks off between two files, or has a broken header, for a whole one."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
-        """Parse a block of 512 bytes; a ReadError where it is neither a header nor the mark of the end."""
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        """Read the next header; a ReadError where there is neither one nor the mark of the end."""
         try:
-            return super().frombuf(buf, encoding, errors)  # type: ignore[arg-type]  # as tarfile itself does
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the mark of the end; stubs leave it out
+            raise
         except tarfile.HeaderError as error:
-            if buf and not any(buf):
-                raise
-            raise tarfile.ReadError(f"it has {bytes(buf[:20])!r} where a header or its end belongs") from error
+            raise tarfile.ReadError(f"it has no header of a file, nor an end, where one belongs: {error}") from error
 
 
 def _files(stream: Any, url: str) -> Iterator[Encoded]:

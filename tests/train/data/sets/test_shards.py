@@ -291,6 +291,19 @@ def cut(size):
     return lambda folder: (folder / "val-000000.tar").write_bytes((folder / "val-000000.tar").read_bytes()[:size])
 
 
+def from_header(number, change):
+    """Change the bytes of a shard from a header on."""
+
+    def spoil(folder):
+        path = folder / "val-000000.tar"
+        with tarfile.open(path) as tar:
+            offset = tar.getmembers()[number].offset
+        content = path.read_bytes()
+        path.write_bytes(content[:offset] + change(content[offset:]))
+
+    return spoil
+
+
 def write(content):
     return lambda folder: (folder / "val-000000.tar").write_bytes(content)
 
@@ -310,9 +323,16 @@ def climb(folder):
 SAMPLE, SHARD = "val-000000.tar/0029' ", "val-000000.tar' cannot be read after "
 FAULTS = {
     "a shard that breaks off in a file": (cut(9000), SHARD + "1 samples (unexpected end of data)"),
-    "a shard that breaks off between files": (cut(512 * 3), SHARD),
+    "a shard that breaks off between files": (
+        from_header(4, lambda rest: rest[:0]),
+        SHARD + "1 samples (it has no header of a file, nor an end, where one belongs: empty header)",
+    ),
     "a shard without samples": (partial(spoilt, change=lambda _: []), SHARD + "0 samples (it holds no sample)"),
-    "a bucket's error": (write(b"<?xml version='1.0'?><Error/>".ljust(600)), SHARD + '0 samples (it has b"<?xml'),
+    "a bucket's error": (write(b"<?xml version='1.0'?><Error/>".ljust(600)), SHARD + "0 samples (it has no header"),
+    "a broken header between files": (
+        from_header(4, lambda rest: b"?" + rest[1:]),
+        SHARD + "1 samples (it has no header of a file, nor an end, where one belongs: bad checksum)",
+    ),
     "a link": (link, SHARD + "0 samples (it holds no sample)"),
     "text for a number": (replace("cls", b"cat"), SAMPLE + "has the label 'cat', which is none of the 5"),
     "a label of no text": (replace("cls", b"\xff\xfe"), SAMPLE + "has 'utf-8' codec"),
