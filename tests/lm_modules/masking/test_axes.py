@@ -125,6 +125,13 @@ def test_what_volumes_are_not_followed_through_is_refused_when_wrapped(compute, 
         LayerMasking(network)
 
 
+def test_a_volume_of_one_layer_is_enlarged_as_its_plane():
+    plane = LayerMasking(nn.Upsample(scale_factor=2, mode="bilinear"))
+    volume = LayerMasking(nn.Upsample(scale_factor=(1, 2, 2), mode="trilinear"))
+    images, visible = torch.randn(2, 3, 7, 5), torch.rand(2, 1, 7, 5) > 0.5
+    assert_close(volume(images[:, :, None], visible[:, :, None])[:, :, 0], plane(images, visible), 1e-6)
+
+
 def test_sizes_of_another_number_of_axes_are_refused():
     masked = LayerMasking(nn.Conv1d(1, 2, 3))
     with refused(InputError, match=r"size of each of 2 images, shape \(2, 1\), got shape \(2, 2\)"):

@@ -202,4 +202,5 @@ def test_the_grid_has_a_line_for_each_network_under_each_way_of_hiding_with_its_
         SKIP: [("a", "hardly"), ("b", "at chance"), ("c", "hardly")],
     }
     assert [line.trained for found in lines.values() for line in found] == [False] * 5 + [True]
+    assert [bool(line.choices) for line in lines[PAINT]] == [True, False, True]
     assert lines[PAINT][0].outline.value == 0.62 and lines[SKIP][2].half.value == 0.51
