@@ -131,12 +131,13 @@ def partial_convolutions() -> Iterator[None]:
         inside, frame = (x, (0, 0, 0, 0)) if x.frame is None else (x.frame.inside, x.frame.padding)
         seen = inside.visible.positions
 
-        def scaled(features: Tensor, weight: Tensor, _bias: None, *geometry: Any) -> Tensor:
+        def scaled(features: Tensor, *, groups: int, **geometry: Any) -> Tensor:
+            one = weight.new_ones(1, 1, *weight.shape[2:])
             counts = [
-                F.conv2d(F.pad(each.float(), frame), weight.new_ones(1, 1, *weight.shape[2:]), None, *geometry[:3])
+                F.conv2d(F.pad(each.float(), frame), **{**geometry, "weight": one})
                 for each in (seen, torch.ones_like(seen))
             ]
-            sums: Tensor = operation(features, weight, None, *geometry)
+            sums: Tensor = operation(features, groups=groups, **geometry)
             sums *= counts[1] / counts[0].clamp(min=1)
             return sums if bias is None else sums + bias[:, None, None]
 
