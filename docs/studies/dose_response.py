@@ -1,8 +1,8 @@
-"""Tables and picture of the study of doses, by its plan, and all its rows: python dose_response.py DIR ...
+"""Tables of a study of doses, by its plan, and all its rows: python dose_response.py PLAN DIR ...
 
-A folder for each stage, where `claim` has written, and of which the fill is read. Writes beside this file
-dose_response.csv (each network under each way of hiding, as fractions) and dose_tables.csv (in percent and points), and
-`doses.webp` beside the page.
+PLAN is dose_response or dose_garments, DIR a folder for each stage, where `claim` has written, and of which the fill
+is read. Writes beside this file PLAN.csv (each network under each way of hiding, as fractions) and PLAN_tables.csv (in
+percent and points), and for dose_response the picture `doses.webp` beside the page.
 """
 
 import csv
@@ -45,17 +45,18 @@ class Stage(NamedTuple):
         return self.values["shape_choice", arm, method]
 
 
-def main(folders: list[Path]) -> None:
-    """Write rows and tables, draw the picture, and print the tables."""
+def main(plan: str, folders: list[Path]) -> None:
+    """Write rows and tables, draw the picture of a plan with all doses, and print the tables."""
     here = Path(__file__)
     stages = [read(folder) for folder in folders]
     rows = [row for stage in stages for row in rows_of(stage)]
     tables = [[stage.fill, *row] for stage in stages for row in (*trainings(stage), *pairs(stage))]
-    write(here.with_suffix(".csv"), ["fill", "training", "tested", "seed", *MEASURES], rows)
-    write(here.with_name("dose_tables.csv"), ["fill", "row", "column", "value", "low", "high", "p_holm"], tables)
+    write(here.with_name(f"{plan}.csv"), ["fill", "training", "tested", "seed", *MEASURES], rows)
+    write(here.with_name(f"{plan}_tables.csv"), ["fill", "row", "column", "value", "low", "high", "p_holm"], tables)
     for row in tables:
         print(*row, sep="\t")
-    draw(stages, here.parents[1] / "doses.webp")
+    if plan == "dose_response":
+        draw(stages, here.parents[1] / "doses.webp")
 
 
 def write(path: Path, head: list[str], rows: list[list[str | int]]) -> None:
@@ -164,4 +165,4 @@ def draw(stages: Sequence[Stage], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(each) for each in sys.argv[1:]])
+    main(sys.argv[1], [Path(each) for each in sys.argv[2:]])

@@ -241,9 +241,9 @@ class WithError(NamedTuple):
 
     def _reach(self, level: float) -> float:
         with library_needed():
-            from scipy import stats  # here, as above
+            from scipy import special  # here, as above; its quantile is the one of scipy.stats, which checks more
 
-        quantiles = stats.t.isf(level, [self.seeds.degrees, self.objects.degrees])
+        quantiles = special.stdtrit([self.seeds.degrees, self.objects.degrees], level)
         return float(np.sqrt(quantiles**2 @ [self.seeds.variance, self.objects.variance]))
 
 
