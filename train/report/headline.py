@@ -127,7 +127,7 @@ def said(results: Results) -> list[str]:
     half = hidden_patches(own)
     poor, measured = _range([*lost.values()]), select(results.defined, measure="circle_accuracy")
     ways = [(_range(select(half, method=each)), under(each)) for each in results.methods]
-    right = " and ".join(f"{numbers} {way}" for numbers, way in ways if numbers)
+    right = listed([f"{numbers} {way}" for numbers, way in ways if numbers]) if half else ""
     fraction = in_words(float(half[0].parameters["hidden_fraction"])) if half else ""
     remarks = {
         f"{_who(kept, title, 'right in')} {right}, with {fraction} of the patches hidden.": half and not told,

@@ -85,9 +85,10 @@ KNOWN = {
         [f"a hardly reads outlines under layer masking {of_choices('50%')}, one answer to all under mean colour fill."],
     ),
     "no object masks": (
-        evaluated({"a": A}, shapes=False, hidden=0.8),
+        evaluated({"a": {"black": (0.3, 0.2, 0.24), **A}}, shapes=False, hidden=0.8),
         [
-            "a is right in 52% under mean colour fill and 53% under layer masking, with 80% of the patches hidden.",
+            "a is right in 24% under black fill, 52% under mean colour fill and 53% under layer masking, with 80% of "
+            "the patches hidden.",
             "Nothing was asked behind outlines: that needs object masks.",
         ],
     ),
