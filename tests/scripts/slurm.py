@@ -63,15 +63,18 @@ class Slurm:
             command, env=self.environment, check=True, capture_output=True, text=True, timeout=60
         ).stdout
 
-    def job(self, number: str) -> dict[str, str]:
-        """What it knows of a job, by the names of `scontrol show job`."""
-        words = self.ask("scontrol", "--oneliner", "show", "job", number).split()
-        return dict(word.partition("=")[::2] for word in words)
+    def tasks(self, number: str) -> list[dict[str, str]]:
+        """What it knows of each task of an array, or of the one of a job, by the names of `scontrol show job`."""
+        lines = self.ask("scontrol", "--oneliner", "show", "job", number).splitlines()
+        return [dict(word.partition("=")[::2] for word in line.split()) for line in lines if line]
 
-    def wait_for(self, number: str, *states: str, log: Path | None = None) -> dict[str, str]:
-        """Wait until a job is in one of some states, such as "COMPLETED"; what is known of it then."""
-        wait_until(lambda: self.job(number)["JobState"] in states, lambda: f"{self.job(number)}\n{_text(log)}")
-        return self.job(number)
+    def wait_for(self, number: str, *states: str, log: Path | None = None) -> list[dict[str, str]]:
+        """Wait until every task of a job is in one of some states, such as "COMPLETED"; what is known of each then."""
+        wait_until(
+            lambda: all(task["JobState"] in states for task in self.tasks(number)),
+            lambda: f"{self.tasks(number)}\n{_text(log)}",
+        )
+        return self.tasks(number)
 
 
 def wait_until(happened: Callable[[], bool], said: Callable[[], str]) -> None:

@@ -73,9 +73,10 @@ def test_a_training_that_is_told_to_stop_requeues_itself_and_one_that_slurm_requ
     other = submit("fit", "--gpus=0", arguments=["--config=cues.yaml"])
     wait_until((tmp_path / "begun").exists, (tmp_path / f"job-{other}").read_text)
     slurm.ask("scontrol", "requeue", other)
-    ended = slurm.wait_for(job, "COMPLETED", "FAILED", log=log)
+    [ended] = slurm.wait_for(job, "COMPLETED", "FAILED", log=log)
     assert (ended["JobState"], ended["Restarts"]) == ("COMPLETED", "1"), log.read_text()
-    assert slurm.wait_for(other, "COMPLETED", "FAILED")["Restarts"] == "1"
+    [ended] = slurm.wait_for(other, "COMPLETED", "FAILED")
+    assert ended["Restarts"] == "1"
     assert (tmp_path / "saved").exists()
     assert steps_saved(runs) == [4, 12]  # told in the third, which two processes tell each other in the fourth
     assert [line for line in log.read_text().splitlines() if line.startswith("maskrobust: stopped")] == [
@@ -96,12 +97,13 @@ def test_each_task_has_the_cpus_that_it_was_given_and_knows_its_place(slurm, sub
 def test_where_one_task_fails_the_others_are_ended_and_the_job_fails(slurm, submit, play, tmp_path):
     play("((RANK == 0)) || exit 7; while true; do sleep 0.1; done")
     job = submit("fit", *TWO, arguments=["--config=cues.yaml"])
-    assert slurm.wait_for(job, "FAILED", log=tmp_path / f"job-{job}")["Restarts"] == "0"
+    [ended] = slurm.wait_for(job, "FAILED", log=tmp_path / f"job-{job}")
+    assert ended["Restarts"] == "0"
 
 
 def test_a_claim_is_an_array_of_tasks_that_do_the_same(slurm, submit, play, tmp_path):
     given = ["--config=claim_cues.yaml", "--out=my runs"]
     play('echo "$@" >>said')
     job = submit("claim", "--gpus=0", "--cpus-per-task=1", "--array=1-2", arguments=given)
-    slurm.wait_for(job, "COMPLETED")
+    assert len(slurm.wait_for(job, "COMPLETED")) == 2
     assert (tmp_path / "said").read_text().splitlines() == [f"-m maskrobust claim {' '.join(given)}"] * 2
